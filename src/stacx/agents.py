@@ -1,0 +1,139 @@
+"""The presets: four agents, and the settings of each suite of environments.
+
+An agent is two switches on one learner (the paper's Table 1 and section 3.2): which
+metaparameters are tuned, and how many heads there are. A suite is the rest, chosen by the
+environment's family, and the same for all four agents. Every number stands beside its source.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+METAPARAMETERS = ("gamma", "lambda", "alpha", "g_v", "g_p", "g_e")
+"""The names of the metaparameters, in the order of Algorithm 2, line 4."""
+
+
+class Agent(NamedTuple):
+    """One of the paper's agents: a value of the two switches."""
+
+    tune: str
+    heads: int
+
+
+AGENTS: dict[str, Agent] = {
+    "impala": Agent(tune="none", heads=1),
+    "stac": Agent(tune="all", heads=1),  # section 3.1
+    "impala-aux": Agent(tune="none", heads=3),  # section 4.1, "IMPALA with fixed auxiliary tasks"
+    "stacx": Agent(tune="all", heads=3),  # section 3.2
+}
+
+
+class Setting(NamedTuple):
+    """A preset's value and where it comes from."""
+
+    value: Any
+    source: str
+
+
+_PAPER_EVERYWHERE = {
+    "lambda_": Setting(1.0, "Table 3"),
+    "alpha": Setting(1.0, "Table 3"),
+    "g_v": Setting(0.25, "Table 3"),
+    "g_p": Setting(1.0, "Table 3"),
+    "g_e": Setting(0.01, "Table 3"),
+    "g_kl": Setting(1.0, "Table 3"),
+    "rmsprop_decay": Setting(0.99, "Table 3"),
+    "rmsprop_eps": Setting(0.1, "Table 3; inside the root, as in optax"),
+    "max_gradient_norm": Setting(40.0, "IMPALA, Table G.1; Table 3 lists none"),
+    "meta_learning_rate": Setting(1e-3, "Table 3"),
+    "reward_scale": Setting(1.0, "not scaled"),
+    "reward_clip": Setting(None, "not clipped"),
+    "overlap": Setting(0, "windows follow each other"),
+    "compute_dtype": Setting("float32", "single precision"),
+    "head_widths": Setting((256,), "Table 2"),
+    "head_init": Setting(1.0, "not in the paper; as all other layers"),
+    "lstm_size": Setting(0, "feed-forward"),
+    "mlp_widths": Setting((256, 256), "Table 2; used by the mlp torso"),
+    "channels": Setting((16, 32, 32), "IMPALA; Table 2 misprints 16 as 13; used by resnet"),
+    "torso_output": Setting(0, "section 9.3 lists no layer between torso and heads"),
+}
+
+_SMALL_NETWORK = {
+    "num_envs": Setting(16, "tuned for IMPALA, docs/results/classic.md"),
+    "trajectory_length": Setting(20, "Table 3, n"),
+    "gamma": Setting(0.99, "tuned for IMPALA, docs/results/classic.md"),
+    "head_widths": Setting((), "linear heads: small problems need no more"),
+    "head_init": Setting(0.01, "heads start alike, near uniform; docs/results/classic.md"),
+}
+
+SUITES: dict[str, dict[str, Setting]] = {
+    "classic": _PAPER_EVERYWHERE
+    | _SMALL_NETWORK
+    | {
+        "steps": Setting(2_000_000, "CartPole is solved, and metaparameters have moved, by then"),
+        "learning_rate": Setting(2e-3, "tuned for IMPALA, docs/results/classic.md"),
+        "end_learning_rate": Setting(0.0, "as Table 3, Atari"),
+        "torso": Setting("mlp", "vector observations"),
+        "mlp_widths": Setting((128, 128), "tuned for IMPALA, docs/results/classic.md"),
+    },
+    "minatar": _PAPER_EVERYWHERE
+    | _SMALL_NETWORK
+    | {
+        "steps": Setting(10_000_000, "as MinAtar papers report"),
+        "learning_rate": Setting(1e-3, "tuned for IMPALA, docs/results/classic.md"),
+        "end_learning_rate": Setting(0.0, "as Table 3, Atari"),
+        "torso": Setting("minatar", "one 3x3 convolution of 16 channels, then 128 units"),
+        "torso_output": Setting(128, "MinAtar's own network"),
+    },
+    "atari": _PAPER_EVERYWHERE
+    | {
+        "steps": Setting(50_000_000, "Table 3: 200e6 frames, four a step"),
+        "num_envs": Setting(32, "Table 3, m"),
+        "trajectory_length": Setting(20, "Table 3, n"),
+        "gamma": Setting(0.995, "Table 3"),
+        "learning_rate": Setting(6e-4, "Table 3"),
+        "end_learning_rate": Setting(0.0, "Table 3"),
+        "reward_clip": Setting(1.0, "IMPALA, Table G.1"),
+        "torso": Setting("resnet", "Table 2"),
+    },
+    "control": _PAPER_EVERYWHERE
+    | {
+        "steps": Setting(30_000_000, "Table 3"),
+        "num_envs": Setting(24, "Table 3, m"),
+        "trajectory_length": Setting(40, "Table 3, n"),
+        "overlap": Setting(30, "Table 3"),
+        "gamma": Setting(0.99, "Table 3"),
+        "learning_rate": Setting(1e-3, "Table 3"),
+        "end_learning_rate": Setting(1e-4, "Table 3"),
+        "torso": Setting("mlp", "Table 2"),
+        "channels": Setting((32, 32, 32), "Table 2; used by resnet"),
+        "lstm_size": Setting(256, "Table 2"),
+    },
+}
+
+_LONG = "returns of hundreds, brought near the scale of g_e; docs/results/classic.md"
+
+ENVIRONMENTS: dict[str, dict[str, Setting]] = {
+    "gymnax:CartPole-v1": {"reward_scale": Setting(0.01, _LONG)},
+    "gymnax:Acrobot-v1": {"reward_scale": Setting(0.1, _LONG)},
+    "gymnax:MountainCar-v0": {"reward_scale": Setting(0.02, _LONG)},
+    "gymnax:MemoryChain-bsuite": {"lstm_size": Setting(64, "the task needs memory")},
+}
+"""Where one environment differs from its suite."""
+
+_SUITE_OF_FAMILY = {
+    "gymnax": "classic",
+    "gym": "classic",
+    "atari": "atari",
+    "playground": "control",
+    "dmc": "control",
+    "dmc-pixels": "control",
+    "rwrl": "control",
+}
+
+
+def suite_of(env: str) -> str:
+    """The suite preset for an environment id: by family, and `minatar` for the MinAtar games."""
+    if env.endswith("-MinAtar"):
+        return "minatar"
+    return _SUITE_OF_FAMILY.get(env.partition(":")[0], "classic")

@@ -1,0 +1,311 @@
+"""Every setting of a run, in one frozen dataclass.
+
+A setting that is not given takes its value from the suite preset of the environment's family and
+from the agent's preset (`stacx.agents`), when the `Config` is made: a `Config` in hand is always
+complete. (`dataclasses.replace` therefore keeps the values of the environment it was made for.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, cast
+
+import tyro
+
+from stacx.agents import AGENTS, ENVIRONMENTS, METAPARAMETERS, SUITES, Setting, suite_of
+from stacx.errors import ConfigError
+
+_PRESET: Any = object()
+"""Stands for "as the presets say" until `Config.__post_init__` has run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides how a run goes. Each setting is also a flag of `stacx train`."""
+
+    # --- what to train ---
+    env: str = "gymnax:CartPole-v1"
+    """Environment id; `stacx envs` lists them."""
+    env_args: str = "{}"
+    """Parameters of the environment, as a JSON object (gymnax: fields of its EnvParams)."""
+    agent: str = "stacx"
+    """impala, stac, impala-aux or stacx: sets `tune` and `heads`."""
+    suite: str = _PRESET
+    """Preset of all other settings: classic, minatar, atari or control. By environment family."""
+    steps: int = _PRESET
+    """Environment steps to train for, over all parallel environments."""
+    seed: int = 0
+    """Seed of the first training run; with `num_seeds` K, seeds S ... S+K-1."""
+    num_seeds: int = 1
+    """Independent runs trained side by side in one program."""
+
+    # --- self-tuning ---
+    tune: str = _PRESET
+    """Metaparameters to tune: all, none, or names with commas (gamma,lambda,alpha,g_v,g_p,g_e)."""
+    heads: int = _PRESET
+    """Number of actor-critic heads P; head 1 acts, the others are auxiliary tasks."""
+    initial_logit: float = 4.6
+    """Logit at which every tuned metaparameter starts; sigmoid(4.6) = 0.99 (Table 3)."""
+    initial_gamma: float | None = None
+    """Where gamma starts when tuned, in (0, 1); otherwise sigmoid(initial_logit)."""
+    initial_lambda: float | None = None
+    """Where lambda starts when tuned, in (0, 1)."""
+    initial_alpha: float | None = None
+    """Where alpha starts when tuned, in (0, 1)."""
+    initial_g_v: float | None = None
+    """Where g_v starts when tuned, in (0, 1), as a fraction of its outer value."""
+    initial_g_p: float | None = None
+    """Where g_p starts when tuned, in (0, 1), as a fraction of its outer value."""
+    initial_g_e: float | None = None
+    """Where g_e starts when tuned, in (0, 1), as a fraction of its outer value."""
+    meta_learning_rate: float = _PRESET
+    """Learning rate of Adam on the metaparameters' logits."""
+    meta_b1: float = 0.9
+    """Adam's first decay (Table 3)."""
+    meta_b2: float = 0.999
+    """Adam's second decay (Table 3)."""
+    meta_eps: float = 1e-4
+    """Adam's epsilon (Table 3)."""
+    g_kl: float = _PRESET
+    """Weight of KL(new policy || old policy) in the outer loss (Eq. 3)."""
+
+    # --- the loss (Eq. 1); with self-tuning, the outer loss ---
+    gamma: float = _PRESET
+    """Discount factor."""
+    lambda_: Annotated[float, tyro.conf.arg(name="lambda")] = _PRESET
+    """Trace decay."""
+    alpha: float = _PRESET
+    """Leaky V-trace mixture: 1 truncates importance weights (V-trace), 0 does not."""
+    g_v: float = _PRESET
+    """Weight of the value loss."""
+    g_p: float = _PRESET
+    """Weight of the policy loss."""
+    g_e: float = _PRESET
+    """Weight of the entropy loss."""
+    clip_rho: float = 1.0
+    """Truncation level rho_bar (Algorithm 2, line 3)."""
+    clip_c: float = 1.0
+    """Truncation level c_bar (Algorithm 2, line 3)."""
+    reward_scale: float = _PRESET
+    """The learner multiplies rewards by this; reports stay raw."""
+    reward_clip: float | None = _PRESET
+    """The learner clips scaled rewards to [-c, c]; none: not at all."""
+
+    # --- the optimiser of the network ---
+    learning_rate: float = _PRESET
+    """RMSProp's learning rate at the start; it falls linearly over the run."""
+    end_learning_rate: float = _PRESET
+    """RMSProp's learning rate at the end."""
+    rmsprop_decay: float = _PRESET
+    """Decay of RMSProp's second moment."""
+    rmsprop_eps: float = _PRESET
+    """RMSProp's epsilon, inside the square root."""
+    max_gradient_norm: float = _PRESET
+    """Gradients are clipped to this global norm."""
+
+    # --- the data ---
+    num_envs: int = _PRESET
+    """Parallel environments of one training run: the batch size m."""
+    trajectory_length: int = _PRESET
+    """Transitions of a trajectory, n."""
+    overlap: int = _PRESET
+    """Transitions that a trajectory shares with the one before."""
+
+    # --- the network ---
+    torso: str = _PRESET
+    """mlp, minatar, resnet, or package.module:function of your own."""
+    mlp_widths: tuple[int, ...] = _PRESET
+    """Hidden layers of the mlp torso."""
+    channels: tuple[int, ...] = _PRESET
+    """Channels of each section of the resnet torso."""
+    torso_output: int = _PRESET
+    """Width of a fully connected layer after a convolutional torso; 0: none."""
+    lstm_size: int = _PRESET
+    """Units of the LSTM between torso and heads; 0: none."""
+    head_widths: tuple[int, ...] = _PRESET
+    """Hidden layers of every policy and value head."""
+    head_init: float = _PRESET
+    """Scale of the initial weights of every head's last layer; 1: as all other layers."""
+    compute_dtype: Literal["float32", "bfloat16"] = _PRESET
+    """Type of the torso's arithmetic; parameters, core, heads and losses stay float32."""
+    matmul_precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    """Precision of float32 products on accelerators; exact by default."""
+
+    # --- the run ---
+    log_points: int = 100
+    """Lines of metrics per seed, evenly spread over the run."""
+    checkpoint_minutes: float = 2.0
+    """Minutes between checkpoints; there is always one at the end."""
+    checkpoints_kept: int = 3
+    """The newest checkpoints that stay on disk."""
+    max_skipped_updates: int = 50
+    """Stop after this many updates in a row with a gradient or metagradient that is not finite."""
+
+    def __post_init__(self) -> None:
+        if self.agent not in AGENTS:
+            raise ConfigError(f"unknown agent {self.agent!r}: use {_listed(AGENTS)}")
+        if self.suite is _PRESET:
+            object.__setattr__(self, "suite", suite_of(self.env))
+        if self.suite not in SUITES:
+            raise ConfigError(f"unknown suite {self.suite!r}: use {_listed(SUITES)}")
+        for name, setting in self.presets().items():
+            if getattr(self, name) is _PRESET:
+                object.__setattr__(self, name, setting.value)
+        object.__setattr__(self, "tune", _canonical_tune(self.tune))
+        _check_types(self)
+        _check_ranges(self)
+
+    @property
+    def tuned(self) -> tuple[str, ...]:
+        """The metaparameters that are tuned, in the order of `METAPARAMETERS`."""
+        return tuple(self.tune.split(",")) if self.tune != "none" else ()
+
+    @property
+    def batch_steps(self) -> int:
+        """Environment steps that one update adds: new transitions times environments."""
+        return (self.trajectory_length - self.overlap) * self.num_envs
+
+    @property
+    def total_updates(self) -> int:
+        """Updates of a whole run: enough for at least `steps` environment steps."""
+        return -(-self.steps // self.batch_steps)
+
+    def outer_values(self) -> dict[str, float]:
+        """The outer loss's hyperparameters by metaparameter name (Algorithm 2, line 5)."""
+        return {name: getattr(self, _field(name)) for name in METAPARAMETERS}
+
+    def initial_value(self, name: str) -> float | None:
+        """Where the tuned metaparameter `name` starts, in (0, 1); None: at `initial_logit`."""
+        return cast(float | None, getattr(self, f"initial_{name}"))
+
+    def presets(self) -> dict[str, Setting]:
+        """What the agent's and the suite's presets say, by field."""
+        agent = AGENTS[self.agent]
+        source = f"agent {self.agent}"
+        switches = {"tune": Setting(agent.tune, source), "heads": Setting(agent.heads, source)}
+        return SUITES[self.suite] | ENVIRONMENTS.get(self.env, {}) | switches
+
+    def to_json(self) -> str:
+        """All settings as a JSON object, readable by `from_json`."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> Config:
+        """The config that `to_json` wrote; raises `ConfigError` for anything else."""
+        try:
+            settings: dict[str, Any] = json.loads(text)
+            names = {field.name for field in dataclasses.fields(Config)}
+            unknown = sorted(set(settings) - names)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"not a stacx config: {error}") from error
+        if not isinstance(settings, dict):
+            raise ConfigError("not a stacx config: no JSON object")
+        if unknown:
+            raise ConfigError(f"this version of stacx has no setting {', '.join(unknown)}")
+        values: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+        return Config(**values)
+
+    def differences(self, other: Config) -> list[str]:
+        """The names of the settings in which two configs differ."""
+        fields = (field.name for field in dataclasses.fields(self))
+        return [name for name in fields if getattr(self, name) != getattr(other, name)]
+
+
+def flag_of(field: str) -> str:
+    """The command line's name of a setting: `lambda_` is `--lambda`."""
+    return "--" + field.rstrip("_").replace("_", "-")
+
+
+def _field(metaparameter: str) -> str:
+    return "lambda_" if metaparameter == "lambda" else metaparameter
+
+
+def _listed(names: Any) -> str:
+    *init, last = list(names)
+    return f"{', '.join(init)} or {last}"
+
+
+def _canonical_tune(tune: str) -> str:
+    names = [name.strip() for name in tune.split(",") if name.strip()]
+    if names == ["all"]:
+        names = list(METAPARAMETERS)
+    if names in (["none"], []):
+        return "none"
+    for name in names:
+        if name not in METAPARAMETERS:
+            known = _listed(METAPARAMETERS)
+            raise ConfigError(f"unknown metaparameter {name!r} in --tune: use all, none, {known}")
+    return ",".join(name for name in METAPARAMETERS if name in names)
+
+
+def _check_types(config: Config) -> None:
+    """Python callers are not checked by the command line's parser; a wrong type fails here."""
+    kinds: dict[str, tuple[type, ...]] = {
+        "int": (int,),
+        "float": (int, float),
+        "float | None": (int, float, type(None)),
+        "str": (str,),
+    }
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        kind = str(field.type).removeprefix("Annotated[").partition(", ")[0]
+        allowed = kinds.get(kind)
+        if allowed and (not isinstance(value, allowed) or isinstance(value, bool)):
+            raise ConfigError(f"{flag_of(field.name)} must be {kind}, not {value!r}")
+        if kind.startswith("tuple") and not (
+            isinstance(value, tuple) and all(isinstance(v, int) and v > 0 for v in value)
+        ):
+            flag = flag_of(field.name)
+            raise ConfigError(f"{flag} must be positive whole numbers, not {value!r}")
+
+
+def _check_ranges(config: Config) -> None:
+    def require(holds: bool, names: str, wish: str) -> None:
+        if not holds:
+            values = ", ".join(f"{getattr(config, name)!r}" for name in names.split())
+            flags = " and ".join(flag_of(name) for name in names.split())
+            raise ConfigError(f"{flags} must be {wish}, not {values}")
+
+    for name in ("steps", "num_seeds", "heads", "num_envs", "trajectory_length", "log_points"):
+        require(getattr(config, name) > 0, name, "positive")
+    for name in ("checkpoints_kept", "max_skipped_updates"):
+        require(getattr(config, name) > 0, name, "positive")
+    for name in ("gamma", "lambda_", "alpha", "rmsprop_decay", "meta_b1", "meta_b2"):
+        require(0.0 <= getattr(config, name) <= 1.0, name, "between 0 and 1")
+    for name in ("learning_rate", "rmsprop_eps", "max_gradient_norm", "meta_eps", "clip_rho"):
+        require(getattr(config, name) > 0.0, name, "positive")
+    for name in (
+        "end_learning_rate",
+        "meta_learning_rate",
+        "head_init",
+        "g_v",
+        "g_p",
+        "g_e",
+        "g_kl",
+    ):
+        require(getattr(config, name) >= 0.0, name, "zero or more")
+    for name in ("lstm_size", "torso_output", "seed", "overlap", "clip_c", "checkpoint_minutes"):
+        require(getattr(config, name) >= 0, name, "zero or more")
+    require(config.seed < 2**31, "seed", "below 2^31")
+    require(config.overlap < config.trajectory_length, "overlap", "below --trajectory-length")
+    require(config.reward_clip is None or config.reward_clip > 0, "reward_clip", "positive")
+    require(config.compute_dtype in ("float32", "bfloat16"), "compute_dtype", "float32 or bfloat16")
+    precisions = ("float32", "tensorfloat32", "bfloat16")
+    require(config.matmul_precision in precisions, "matmul_precision", _listed(precisions))
+    for name in METAPARAMETERS:
+        value = config.initial_value(name)
+        if value is None:
+            continue
+        require(0.0 < value < 1.0, f"initial_{name}", "strictly between 0 and 1")
+        if name not in config.tuned:
+            raise ConfigError(
+                f"--initial-{name.replace('_', '-')} has no effect, since {name} is not tuned: "
+                f"set {flag_of(_field(name))}, or tune it with --tune"
+            )
+    try:
+        arguments = json.loads(config.env_args)
+    except ValueError:
+        arguments = None
+    require(isinstance(arguments, dict), "env_args", "a JSON object")

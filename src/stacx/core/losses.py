@@ -1,0 +1,89 @@
+"""The actor-critic loss (Algorithm 1) of every head at once, and the KL term of the outer loss."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from stacx.config import Config
+from stacx.core.distributions import Categorical
+from stacx.core.leaky_vtrace import leaky_vtrace
+from stacx.core.metaparameters import Hyperparameters
+from stacx.types import NetworkOutput, Trajectory
+
+
+class HeadStatistics(NamedTuple):
+    """What tells whether a head is healthy, each [P]."""
+
+    entropy: Float[Array, "P"]
+    value_min: Float[Array, "P"]
+    value_max: Float[Array, "P"]
+    importance_max: Float[Array, "P"]
+
+
+def actor_critic_loss(
+    output: NetworkOutput, trajectory: Trajectory, zeta: Hyperparameters, config: Config
+) -> tuple[Float[Array, ""], HeadStatistics]:
+    """Algorithm 1: value, policy and entropy losses, summed over time and batch.
+
+    The heads' losses are averaged (Algorithm 2, line 11). Gradients with respect to what `output`
+    depends on are those of an actor-critic; with respect to `zeta` the loss is differentiable
+    through targets and advantages too (line 20), which is where gamma, lambda and alpha live. The
+    outer loss (line 22) is the same function: its zeta is constant, so nothing more has to be
+    stopped. The entropy has the sign that Eq. 1 and line 18 meant: g_e > 0 rewards it.
+
+    Args:
+        output: the network's output at the T+1 observations of the trajectory, P heads.
+        trajectory: the data, T transitions of B environments.
+        zeta: one value per head of each of `stacx.agents.METAPARAMETERS`.
+        config: truncation levels and the scale of rewards.
+
+    Returns:
+        The loss, a scalar, and the statistics of each head.
+    """
+    policy = Categorical(output.policy[:-1])
+    values = output.values
+    valid = trajectory.valid[..., None]
+    log_probs = policy.log_prob(trajectory.actions[..., None])
+    weights = jax.lax.stop_gradient(jnp.exp(log_probs - trajectory.behaviour_log_probs[..., None]))
+    vtrace = leaky_vtrace(
+        values,
+        learner_rewards(trajectory.rewards, config)[..., None],
+        trajectory.discounts[..., None] * zeta["gamma"],
+        weights,
+        lambda_=zeta["lambda"],
+        alpha_rho=zeta["alpha"],
+        alpha_c=zeta["alpha"],
+        clip_rho=config.clip_rho,
+        clip_c=config.clip_c,
+        valid=valid,
+    )
+    # On dummy transitions rho is 0 and the target is the value: only the entropy needs the mask.
+    negative_entropy = jnp.sum(policy.negative_entropy() * valid, axis=(0, 1))
+    value_loss = jnp.sum(jnp.square(vtrace.targets - values[:-1]), axis=(0, 1))
+    policy_loss = -jnp.sum(vtrace.rhos * log_probs * vtrace.advantages, axis=(0, 1))
+    losses = zeta["g_v"] * value_loss + zeta["g_p"] * policy_loss + zeta["g_e"] * negative_entropy
+    statistics = HeadStatistics(
+        entropy=-negative_entropy / jnp.maximum(jnp.sum(valid), 1.0),
+        value_min=jnp.min(values, axis=(0, 1)),
+        value_max=jnp.max(values, axis=(0, 1)),
+        importance_max=jnp.max(weights * valid, axis=(0, 1)),
+    )
+    return jnp.sum(losses) / losses.shape[0], jax.lax.stop_gradient(statistics)
+
+
+def kl_loss(new: NetworkOutput, old: NetworkOutput, trajectory: Trajectory) -> Float[Array, ""]:
+    """KL(new || old) of head 1 over the trajectory's states, summed as the losses are (Eq. 3)."""
+    divergence = Categorical(new.policy[:-1, :, 0]).kl(Categorical(old.policy[:-1, :, 0]))
+    return jnp.sum(divergence * trajectory.valid)
+
+
+def learner_rewards(rewards: Float[Array, "T B"], config: Config) -> Float[Array, "T B"]:
+    """Rewards as the loss sees them: scaled, then clipped."""
+    rewards = rewards * config.reward_scale
+    if config.reward_clip is None:
+        return rewards
+    return jnp.clip(rewards, -config.reward_clip, config.reward_clip)

@@ -1,0 +1,49 @@
+"""From the metaparameters eta to the hyperparameters zeta(eta) of the inner loss.
+
+Algorithm 2, line 10: gamma, lambda and alpha are sigmoids of their logits; the loss weights are
+sigmoids times their outer values. What is not tuned has exactly its outer value.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from stacx.agents import METAPARAMETERS
+from stacx.config import Config
+
+Logits = dict[str, Float[Array, "P"]]
+"""eta: one logit per head for every tuned metaparameter."""
+
+Hyperparameters = dict[str, Float[Array, "P"]]
+"""zeta: the value of each of `METAPARAMETERS` for every head."""
+
+_LOSS_WEIGHTS = ("g_v", "g_p", "g_e")
+
+
+def initial_logits(config: Config) -> Logits:
+    """eta at the start of a run: `initial_logit`, or the logit of a given initial value."""
+
+    def logit(name: str) -> float:
+        value = config.initial_value(name)
+        return config.initial_logit if value is None else math.log(value / (1.0 - value))
+
+    return {name: jnp.full((config.heads,), logit(name), float) for name in config.tuned}
+
+
+def hyperparameters(logits: Logits, config: Config) -> Hyperparameters:
+    """zeta(eta) for the inner loss, one value per head."""
+    zeta = outer_hyperparameters(config, heads=config.heads)
+    for name, logit in logits.items():
+        scale = zeta[name] if name in _LOSS_WEIGHTS else 1.0
+        zeta[name] = jax.nn.sigmoid(logit) * scale
+    return zeta
+
+
+def outer_hyperparameters(config: Config, *, heads: int = 1) -> Hyperparameters:
+    """zeta of the outer loss (Algorithm 2, line 5), the same for every head."""
+    values = config.outer_values()
+    return {name: jnp.full((heads,), values[name], float) for name in METAPARAMETERS}

@@ -1,0 +1,151 @@
+"""Torso, recurrent core and heads as one network: pure functions of its parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, PRNGKeyArray
+
+from stacx.config import Config
+from stacx.errors import ConfigError
+from stacx.imports import load_function
+from stacx.networks.heads import Heads
+from stacx.networks.recurrent import LSTM
+from stacx.networks.torsos import TORSOS
+from stacx.types import NetworkOutput, Parameters, RecurrentState
+
+
+class ActorCritic(eqx.Module):
+    """The modules of a network; head 1 is the one that acts."""
+
+    torso: Callable[[Array], Array]
+    core: LSTM | None
+    heads: Heads
+
+
+class ActorCriticNetwork:
+    """The `stacx.types.Network` of a config, for one shape of observations.
+
+    Raises:
+        ConfigError: if the torso is unknown or does not fit the observations.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        observation_shape: tuple[int, ...],
+        observation_dtype: Any,
+        num_actions: int,
+    ):
+        self._config = config
+        self._observation_shape = observation_shape
+        self._observation_dtype = observation_dtype
+        self._num_actions = num_actions
+        abstract = eqx.filter_eval_shape(self._build, jax.random.key(0))
+        _, self._static = eqx.partition(abstract, _is_parameter)
+        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(self._static)):
+            raise ConfigError(f"torso {config.torso} has arrays that are not of a floating type")
+
+    def init(self, key: PRNGKeyArray) -> Parameters:
+        parameters, _ = eqx.partition(self._build(key), _is_parameter)
+        return parameters
+
+    def initial_state(self, batch: int) -> RecurrentState:
+        units = self._config.lstm_size
+        return (jnp.zeros((batch, units)), jnp.zeros((batch, units))) if units else ()
+
+    def unroll(
+        self,
+        parameters: Parameters,
+        observations: Array,
+        starts: Bool[Array, "T B"],
+        recurrent_state: RecurrentState,
+        *,
+        main_head_only: bool = False,
+    ) -> tuple[NetworkOutput, RecurrentState]:
+        network: ActorCritic = eqx.combine(parameters, self._static)
+        time, batch = observations.shape[:2]
+        features = self._features(network.torso, observations.reshape(-1, *observations.shape[2:]))
+        features = features.reshape(time, batch, -1)
+        if network.core is not None:
+            features, recurrent_state = network.core(features, starts, recurrent_state)
+        heads = network.heads.main() if main_head_only else network.heads
+        output = NetworkOutput(heads.policy(features), heads.value(features)[..., 0])
+        return output, recurrent_state
+
+    def _features(self, torso: Callable[[Array], Array], observations: Array) -> Array:
+        dtype = jnp.dtype(self._config.compute_dtype)
+        inputs = observations.astype(dtype)
+        if observations.dtype == jnp.uint8:
+            inputs = inputs / 255
+        return torso(inputs).astype(jnp.float32)
+
+    def _build(self, key: PRNGKeyArray) -> ActorCritic:
+        torso_key, core_key, heads_key = jax.random.split(key, 3)
+        torso = self._build_torso(torso_key)
+        features = self._num_features(torso)
+        config = self._config
+        core = LSTM(core_key, features, config.lstm_size) if config.lstm_size else None
+        heads = Heads(
+            heads_key,
+            heads=config.heads,
+            features=config.lstm_size or features,
+            widths=config.head_widths,
+            policy_outputs=self._num_actions,
+            last_scale=config.head_init,
+        )
+        return ActorCritic(torso, core, heads)
+
+    def _build_torso(self, key: PRNGKeyArray) -> Callable[[Array], Array]:
+        name = self._config.torso
+        if name in TORSOS:
+            return TORSOS[name](key, self._observation_shape, self._config)
+        if ":" not in name:
+            raise ConfigError(
+                f"unknown torso {name!r}: use {', '.join(TORSOS)} or package.module:function"
+            )
+        function = load_function(name)
+        try:
+            torso = function(self._observation_shape, key)
+        except Exception as error:
+            raise ConfigError(f"torso {name} raised {_reason(error)}") from error
+        if not callable(torso) or inspect.isfunction(torso):  # a closure would hide its parameters
+            raise ConfigError(
+                f"torso {name} must return a callable pytree, such as an equinox.Module, "
+                f"not a {type(torso).__name__}"
+            )
+        return torso
+
+    def _num_features(self, torso: Callable[[Array], Array]) -> int:
+        batch = 2
+        shape = (batch, *self._observation_shape)
+        observations = jax.ShapeDtypeStruct(shape, self._observation_dtype)
+        try:
+            features = eqx.filter_eval_shape(self._features, torso, observations)
+        except Exception as error:
+            raise ConfigError(
+                f"torso {self._config.torso} fails on observations of shape {list(shape[1:])}: "
+                f"{_reason(error)}"
+            ) from error
+        if features.ndim != 2 or features.shape[0] != batch:
+            raise ConfigError(
+                f"torso {self._config.torso} must map [N, ...] to [N, F], "
+                f"not {list(shape)} to {list(features.shape)}"
+            )
+        return int(features.shape[1])
+
+
+def _reason(error: Exception) -> str:
+    """One line: JAX's explanations have many."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def _is_parameter(leaf: Any) -> bool:
+    return eqx.is_inexact_array(leaf) or (
+        isinstance(leaf, jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    )

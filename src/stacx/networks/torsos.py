@@ -1,0 +1,129 @@
+"""Torsos: from a batch of observations [N, ...] to a batch of features [N, F].
+
+A torso of your own is any callable pytree (an `equinox.Module`, say) that a function of an
+observation's shape and a key returns; name it as `package.module:function`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from stacx.config import Config
+from stacx.errors import ConfigError
+from stacx.networks.layers import Conv, Dense
+
+Torso = Callable[[Array], Array]
+
+
+class MLP(eqx.Module):
+    """Flattens, then dense layers with ReLU after each (Table 2, features)."""
+
+    layers: tuple[Dense, ...]
+
+    def __init__(self, key: PRNGKeyArray, observation_shape: tuple[int, ...], config: Config):
+        widths = (math.prod(observation_shape), *config.mlp_widths)
+        keys = jax.random.split(key, max(len(config.mlp_widths), 1))
+        self.layers = tuple(
+            Dense(k, i, o) for k, i, o in zip(keys, widths[:-1], widths[1:], strict=False)
+        )
+
+    def __call__(self, x: Float[Array, "N *observation"]) -> Float[Array, "N F"]:
+        x = x.reshape(x.shape[0], -1)
+        for layer in self.layers:
+            x = jax.nn.relu(layer(x))
+        return x
+
+
+class MinAtarConv(eqx.Module):
+    """One VALID 3x3 convolution of 16 channels, for 10x10 observations (Young & Tian 2019)."""
+
+    conv: Conv
+    output: Dense | None
+
+    def __init__(self, key: PRNGKeyArray, observation_shape: tuple[int, ...], config: Config):
+        height, width, channels = _image_shape(observation_shape, "minatar", least=3)
+        conv_key, output_key = jax.random.split(key)
+        self.conv = Conv(conv_key, channels, 16, padding="VALID")
+        self.output = _output_layer(output_key, (height - 2) * (width - 2) * 16, config)
+
+    def __call__(self, x: Float[Array, "N H W C"]) -> Float[Array, "N F"]:
+        x = jax.nn.relu(self.conv(x))
+        return _flatten(x, self.output)
+
+
+class ResidualBlock(eqx.Module):
+    """ReLU, conv, ReLU, conv, and the input added (Espeholt et al. 2018, Figure 3)."""
+
+    first: Conv
+    second: Conv
+
+    def __init__(self, key: PRNGKeyArray, channels: int):
+        first, second = jax.random.split(key)
+        self.first = Conv(first, channels, channels)
+        self.second = Conv(second, channels, channels)
+
+    def __call__(self, x: Float[Array, "N H W C"]) -> Float[Array, "N H W C"]:
+        return x + self.second(jax.nn.relu(self.first(jax.nn.relu(x))))
+
+
+class ResNet(eqx.Module):
+    """IMPALA's deep network: sections of conv, 3x3 max-pool of stride 2, two residual blocks.
+
+    Table 2 (Atari), with IMPALA's 16 first channels (docs/paper_notes.md).
+    """
+
+    convs: tuple[Conv, ...]
+    blocks: tuple[tuple[ResidualBlock, ResidualBlock], ...]
+    output: Dense | None
+
+    def __init__(self, key: PRNGKeyArray, observation_shape: tuple[int, ...], config: Config):
+        height, width, inputs = _image_shape(observation_shape, "resnet", least=1)
+        *keys, output_key = jax.random.split(key, len(config.channels) + 1)
+        convs, blocks = [], []
+        for section_key, channels in zip(keys, config.channels, strict=True):
+            conv_key, first, second = jax.random.split(section_key, 3)
+            convs.append(Conv(conv_key, inputs, channels))
+            blocks.append((ResidualBlock(first, channels), ResidualBlock(second, channels)))
+            height, width, inputs = -(-height // 2), -(-width // 2), channels
+        self.convs, self.blocks = tuple(convs), tuple(blocks)
+        self.output = _output_layer(output_key, height * width * inputs, config)
+
+    def __call__(self, x: Float[Array, "N H W C"]) -> Float[Array, "N F"]:
+        for conv, (first, second) in zip(self.convs, self.blocks, strict=True):
+            x = second(first(_max_pool(conv(x))))
+        return _flatten(jax.nn.relu(x), self.output)
+
+
+TORSOS: dict[str, Callable[[PRNGKeyArray, tuple[int, ...], Config], Torso]] = {
+    "mlp": MLP,
+    "minatar": MinAtarConv,
+    "resnet": ResNet,
+}
+
+
+def _max_pool(x: Float[Array, "N H W C"]) -> Float[Array, "N H2 W2 C"]:
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
+
+
+def _flatten(x: Array, output: Dense | None) -> Array:
+    x = x.reshape(x.shape[0], -1)
+    return x if output is None else jax.nn.relu(output(x))
+
+
+def _output_layer(key: PRNGKeyArray, inputs: int, config: Config) -> Dense | None:
+    return Dense(key, inputs, config.torso_output) if config.torso_output else None
+
+
+def _image_shape(shape: tuple[int, ...], torso: str, *, least: int) -> tuple[int, int, int]:
+    if len(shape) != 3 or min(shape[:2]) < least:
+        raise ConfigError(
+            f"--torso {torso} needs observations [height, width, channels], not {list(shape)}: "
+            "use --torso mlp"
+        )
+    return shape[0], shape[1], shape[2]

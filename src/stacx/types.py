@@ -1,0 +1,117 @@
+"""The structures that cross a room's door, with their shapes.
+
+T: transitions of a trajectory; B: environments; P: heads; A: actions. Arrays are time-major.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import equinox as eqx
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+Parameters: TypeAlias = PyTree[Array]
+RecurrentState: TypeAlias = PyTree[Array]
+
+
+class Trajectory(eqx.Module):
+    """One learner batch: T transitions of B environments, and the observation after the last.
+
+    A *dummy* transition carries an environment from an episode's last observation to the next
+    episode's first; its action and reward mean nothing, and `valid` is 0 there.
+    """
+
+    actions: Int[Array, "T B"]
+    """a_t."""
+    rewards: Float[Array, "T B"]
+    """The reward after a_t, raw."""
+    discounts: Float[Array, "T B"]
+    """0 where the episode terminated after a_t, else 1 (also where it was truncated)."""
+    valid: Float[Array, "T B"]
+    """0 on dummy transitions, else 1."""
+    behaviour_log_probs: Float[Array, "T B"]
+    """log mu(a_t | x_t)."""
+    observations: Array
+    """x_0 ... x_T: [T+1, B, *observation]."""
+    starts: Bool[Array, "T_plus_1 B"]
+    """True where x_t is an episode's first observation; the recurrent state is reset there."""
+    recurrent_state: RecurrentState
+    """The recurrent state before x_0, [B, ...] a leaf; an empty tuple for feed-forward networks."""
+
+
+class NetworkOutput(NamedTuple):
+    """What a network says of each observation, for each head."""
+
+    policy: Float[Array, "T B P A"]
+    """Parameters of the policies' distribution: unnormalised log-probabilities."""
+    values: Float[Array, "T B P"]
+    """State values."""
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A network as pure functions of its parameters."""
+
+    def init(self, key: PRNGKeyArray) -> Parameters:
+        """Fresh parameters."""
+        ...
+
+    def initial_state(self, batch: int) -> RecurrentState:
+        """The recurrent state at an episode's first observation, [batch, ...]."""
+        ...
+
+    def unroll(
+        self,
+        parameters: Parameters,
+        observations: Array,
+        starts: Bool[Array, "T B"],
+        recurrent_state: RecurrentState,
+        *,
+        main_head_only: bool = False,
+    ) -> tuple[NetworkOutput, RecurrentState]:
+        """The outputs along time-major observations, and the recurrent state after the last.
+
+        With `main_head_only` the head axis P has size 1 and no other head is computed.
+        """
+        ...
+
+
+class UpdateMetrics(NamedTuple):
+    """What one learner update reports; the arrays of size P are per head."""
+
+    loss: Float[Array, ""]
+    """The inner loss (Algorithm 1), averaged over heads as in Algorithm 2, line 11."""
+    outer_loss: Float[Array, ""]
+    """The outer loss with its KL term (Eq. 3) at theta_{t+1}; 0 when nothing is tuned."""
+    kl: Float[Array, ""]
+    """KL(new || old) of head 1, summed over the batch; 0 when nothing is tuned."""
+    gradient_norm: Float[Array, ""]
+    """Global norm of the inner gradient before clipping."""
+    metagradient_norm: Float[Array, ""]
+    """Global norm of the metagradient; 0 when nothing is tuned."""
+    skipped: Bool[Array, ""]
+    """Whether the update was skipped, because a gradient or metagradient was not finite."""
+    skipped_in_a_row: Int[Array, ""]
+    """How many updates in a row have been skipped, this one included."""
+    entropy: Float[Array, "P"]
+    """Mean entropy of the policy over valid steps, in nats."""
+    value_min: Float[Array, "P"]
+    """Smallest value estimate in the batch."""
+    value_max: Float[Array, "P"]
+    """Largest value estimate in the batch."""
+    importance_max: Float[Array, "P"]
+    """Largest importance weight pi/mu over valid steps, before truncation."""
+    metaparameters: dict[str, Float[Array, "P"]]
+    """zeta as used in the inner loss: outer values where not tuned."""
+
+
+class Timestep(NamedTuple):
+    """What an on-device environment returns for one step of one environment."""
+
+    observation: Array
+    reward: Float[Array, ""]
+    terminated: Bool[Array, ""]
+    truncated: Bool[Array, ""]
+
+
+EnvironmentState: TypeAlias = PyTree[Any]

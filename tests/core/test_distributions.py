@@ -1,0 +1,105 @@
+"""The categorical policy against scipy, and its sampling against its probabilities."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from stacx.core.distributions import Categorical
+
+
+def random_logits(seed=0, shape=(5, 4)):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), float)
+
+
+def probabilities(logits):
+    return np.exp(np.asarray(logits)) / np.exp(np.asarray(logits)).sum(axis=-1, keepdims=True)
+
+
+def test_hand_computed_numbers():
+    policy = Categorical(jnp.log(jnp.array([1.0, 2.0, 1.0])))
+    np.testing.assert_allclose(policy.log_prob(jnp.array(1)), np.log(0.5), rtol=1e-6)
+    np.testing.assert_allclose(policy.negative_entropy(), -1.5 * np.log(2), rtol=1e-6)
+    uniform = Categorical(jnp.zeros(3))
+    expected = 0.5 * np.log(0.75) + 0.5 * np.log(1.5)
+    np.testing.assert_allclose(policy.kl(uniform), expected, rtol=1e-5)
+    assert policy.mode() == 1
+
+
+def test_agrees_with_scipy(x64):
+    logits, others = random_logits(0), random_logits(1)
+    p, q = probabilities(logits), probabilities(others)
+    policy = Categorical(logits)
+    np.testing.assert_allclose(policy.negative_entropy(), -stats.entropy(p, axis=1))
+    np.testing.assert_allclose(policy.kl(Categorical(others)), stats.entropy(p, q, axis=1))
+    actions = jnp.array([0, 3, 1, 2, 2])
+    np.testing.assert_allclose(policy.log_prob(actions), np.log(p[np.arange(5), actions]))
+
+
+def test_actions_broadcast_over_heads():
+    logits = random_logits(2, (3, 2, 4, 5))
+    actions = jnp.asarray(np.random.default_rng(3).integers(5, size=(3, 2)))
+    log_probs = Categorical(logits).log_prob(actions[..., None])
+    assert log_probs.shape == (3, 2, 4)
+    for p in range(4):
+        alone = Categorical(logits[:, :, p]).log_prob(actions)
+        np.testing.assert_array_equal(log_probs[..., p], alone)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda policy: policy.log_prob(jnp.array([0, 3, 1, 2, 2])),
+        lambda policy: policy.negative_entropy(),
+        lambda policy: policy.kl(Categorical(random_logits(1))),
+    ],
+    ids=["log_prob", "negative_entropy", "kl"],
+)
+def test_gradients_equal_finite_differences(x64, function):
+    logits = random_logits(0)
+    direction = random_logits(4)
+
+    def along(step):
+        return jnp.sum(function(Categorical(logits + step * direction)))
+
+    numeric = (along(1e-6) - along(-1e-6)) / 2e-6
+    np.testing.assert_allclose(jax.grad(along)(0.0), numeric, rtol=1e-7)
+
+
+def test_samples_follow_the_probabilities():
+    logits = random_logits(5, (6,))
+    noise = Categorical.noise(jax.random.key(0), (100_000,), 6)
+    actions = Categorical(jnp.broadcast_to(logits, (100_000, 6))).sample(noise)
+    frequencies = np.bincount(actions, minlength=6) / 100_000
+    np.testing.assert_allclose(frequencies, probabilities(logits), atol=0.005)
+
+
+def test_samples_of_a_batch_are_independent():
+    """Two rows with the same policy and the noise of one key agree no more often than by chance."""
+    noise = Categorical.noise(jax.random.key(1), (2, 10_000), 2)
+    first, second = Categorical(jnp.zeros((2, 10_000, 2))).sample(noise)
+    np.testing.assert_allclose(np.mean(first == second), 0.5, atol=0.02)
+
+
+def test_without_noise_a_sample_is_the_mode():
+    policy = Categorical(random_logits(6, (50, 8)))
+    np.testing.assert_array_equal(policy.sample(jnp.zeros((50, 8))), policy.mode())
+
+
+@pytest.mark.parametrize("impossible", [0, 3, 7])
+def test_impossible_actions_are_never_sampled(impossible):
+    """Not even with the noise most in their favour that single precision can draw."""
+    tiny = np.finfo(np.float32).tiny
+    lowest, highest = -np.log(-np.log([tiny, 1.0 - 2.0**-24]))
+    logits = random_logits(6, (100, 8)).at[:, impossible].set(-1e9)
+    noise = jnp.full((100, 8), lowest).at[:, impossible].set(highest)
+    assert not np.any(Categorical(logits).sample(noise) == impossible)
+
+
+def test_impossible_actions_leave_everything_finite():
+    policy = Categorical(jnp.array([0.0, -1e9, 0.0]))
+    np.testing.assert_allclose(policy.negative_entropy(), -np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(policy.kl(policy), 0.0)
+    gradient = jax.grad(lambda logits: Categorical(logits).negative_entropy())
+    assert np.all(np.isfinite(gradient(jnp.array([0.0, -1e9, 0.0]))))
