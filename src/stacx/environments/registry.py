@@ -1,0 +1,129 @@
+"""From an id string to an environment.
+
+`family:name` for the families below, `package.module:function` for one's own. Adding a family is
+one call of `register`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from stacx.environments import gymnax_family
+from stacx.environments.base import OnDeviceEnvironment, check_environment, one_line
+from stacx.environments.gymnax_family import GymnaxEnvironment
+from stacx.errors import ConfigError
+from stacx.imports import load_function
+
+
+class Family(NamedTuple):
+    """An engine's environments."""
+
+    make: Callable[[str, dict[str, Any]], OnDeviceEnvironment]
+    """From a name and arguments to an environment."""
+    names: Callable[[], Mapping[str, str | None]]
+    """Every name, and why it cannot be trained on (None: it can)."""
+    extra: str | None = None
+    """The extra of stacx that installs the engine; None: it is always there."""
+
+
+FAMILIES: dict[str, Family] = {}
+
+_MEMBERS = ("observation_shape", "observation_dtype", "num_actions", "reset", "step")
+
+
+def register(name: str, family: Family) -> None:
+    """Makes `name:...` an environment id."""
+    FAMILIES[name] = family
+
+
+register("gymnax", Family(gymnax_family.make, gymnax_family.names))
+
+
+def make(env: str, env_args: str = "{}") -> OnDeviceEnvironment:
+    """The environment of an id.
+
+    Args:
+        env: `family:name`, or `package.module:function` with a callable that returns an
+            `OnDeviceEnvironment` or a gymnax environment.
+        env_args: the environment's parameters, a JSON object.
+
+    Raises:
+        ConfigError: if there is no such environment, or it cannot be made or used.
+    """
+    environment = _make(env, json.loads(env_args))
+    check_environment(environment, env)
+    return environment
+
+
+def _make(env: str, arguments: dict[str, Any]) -> OnDeviceEnvironment:
+    family_name, colon, name = env.partition(":")
+    if not colon or not name:
+        raise ConfigError(
+            f"{env!r} is not an environment id: write family:name or package.module:function"
+            + _suggestion(env)
+        )
+    family = FAMILIES.get(family_name)
+    if family is None:
+        return _make_own(env, arguments)
+    try:
+        names = family.names()
+    except ImportError as error:
+        wish = f"pip install 'stacx[{family.extra}]'" if family.extra else "reinstall stacx"
+        raise ConfigError(f"{env} needs a package that is missing ({error}): {wish}") from error
+    if name not in names:
+        raise ConfigError(f"unknown environment {env!r}{_suggestion(env)}; see stacx envs")
+    obstacle = names[name]
+    if obstacle is not None:
+        raise ConfigError(f"{env} cannot be trained on: {obstacle}")
+    try:
+        return family.make(name, arguments)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"environment {env} cannot be made: {one_line(error)}") from error
+
+
+def _make_own(env: str, arguments: dict[str, Any]) -> OnDeviceEnvironment:
+    module = env.partition(":")[0]
+    try:
+        function = load_function(env)
+    except ConfigError as error:
+        if "." in module:
+            raise
+        families = ", ".join(FAMILIES)
+        raise ConfigError(
+            f"unknown environment family {module!r} (there are: {families}), and no module of "
+            f"that name: {error}{_suggestion(env)}"
+        ) from error
+    try:
+        environment = function(**arguments)
+        if hasattr(environment, "reset_env") and hasattr(environment, "default_params"):
+            return GymnaxEnvironment(environment, environment.default_params)
+        missing = [member for member in _MEMBERS if not hasattr(environment, member)]
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{env} raised {one_line(error)}") from error
+    if missing:
+        raise ConfigError(
+            f"{env} must return an on-device environment (stacx.OnDeviceEnvironment or gymnax); "
+            f"{type(environment).__name__} lacks {', '.join(missing)}"
+        )
+    return environment
+
+
+def _suggestion(env: str) -> str:
+    known = [f"{f}:{n}" for f, family in FAMILIES.items() for n in _names_or_none(family)]
+    wanted = env if ":" in env else f"gymnax:{env}"
+    close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _names_or_none(family: Family) -> Mapping[str, str | None]:
+    try:
+        return family.names()
+    except ImportError:
+        return {}

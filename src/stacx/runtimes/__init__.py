@@ -1,0 +1,1 @@
+"""Who moves the data: environments to trajectories to updates."""

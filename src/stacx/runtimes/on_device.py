@@ -1,0 +1,238 @@
+"""The on-device runtime: environments, rollouts and updates in one compiled program.
+
+Randomness is a function of the seed and of the number of the iteration, so a run does not depend on
+how its iterations are cut into chunks, and continues exactly from a saved state.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int, Integer, PRNGKeyArray
+
+from stacx.agents import METAPARAMETERS
+from stacx.config import Config
+from stacx.core.distributions import Categorical
+from stacx.core.learner import Learner, LearnerState
+from stacx.environments import OnDeviceEnvironment, Transition, VectorEnvironment, VectorState
+from stacx.errors import ConfigError
+from stacx.networks import ActorCriticNetwork
+from stacx.runtimes.statistics import IntervalStatistics
+from stacx.types import Parameters, RecurrentState, Trajectory
+
+
+class TrainState(eqx.Module):
+    """Everything a run needs to go on: arrays only. All leaves have a leading axis of seeds [K]."""
+
+    seed: Int[Array, ""]
+    iteration: Int[Array, ""]
+    learner: LearnerState
+    environments: VectorState
+    recurrent_state: RecurrentState
+    interval: IntervalStatistics
+
+
+class OnDeviceRuntime:
+    """Trains K seeds side by side.
+
+    Seeds, or else environments, are sharded over the local devices, if their number allows.
+
+    Raises:
+        ConfigError: if the config cannot be run on-device.
+    """
+
+    def __init__(self, config: Config, environment: OnDeviceEnvironment):
+        if config.overlap:
+            raise ConfigError("--overlap must be 0: on-device runs do not overlap trajectories yet")
+        if config.total_updates >= 2**31:
+            raise ConfigError("--steps must be less than 2^31 updates")
+        self.config = config
+        self.network = make_network(config, environment)
+        self.learner = Learner(config, self.network)
+        self.vector = VectorEnvironment(environment)
+        self._num_actions = environment.num_actions
+        self._observation_shape = tuple(environment.observation_shape)
+        self._observation_dtype = np.dtype(environment.observation_dtype)
+        self.num_devices, self._shardings = self._plan_sharding()
+        self._chunk = jax.jit(self._run_chunk, donate_argnums=0, out_shardings=self._shardings)
+
+    def init(self) -> TrainState:
+        """The state of all seeds before the first iteration."""
+        return jax.jit(self._init_all, out_shardings=self._shardings)()
+
+    def abstract_state(self) -> Any:
+        """The shapes, types and shardings of a state, for restoring one."""
+        abstract = jax.eval_shape(self._init_all)
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            abstract,
+            self._shardings,
+        )
+
+    def run(self, state: TrainState, iterations: int) -> TrainState:
+        """`iterations` rollouts and updates of every seed; the given state's memory is reused."""
+        with jax.default_matmul_precision(self.config.matmul_precision):
+            return self._chunk(state, np.int32(iterations))
+
+    def clear_interval(self, state: TrainState) -> TrainState:
+        """The state with fresh interval statistics."""
+        return eqx.tree_at(lambda s: s.interval, state, self._empty_interval())
+
+    def policy_specification(self) -> dict[str, Any]:
+        """What a policy must know besides parameters and config, for JSON."""
+        return {
+            "observation_shape": list(self._observation_shape),
+            "observation_dtype": str(self._observation_dtype),
+            "num_actions": self._num_actions,
+        }
+
+    @functools.cached_property
+    def _empty_interval(self) -> Any:
+        def make() -> IntervalStatistics:
+            empty = IntervalStatistics.empty(self.config.heads, METAPARAMETERS)
+            seeds = self.config.num_seeds
+            return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (seeds, *leaf.shape)), empty)
+
+        return jax.jit(make, out_shardings=self._shardings.interval)
+
+    def _init_all(self) -> TrainState:
+        seeds = self.config.seed + jnp.arange(self.config.num_seeds)
+        return jax.vmap(self._init_one)(seeds)
+
+    def _init_one(self, seed: Int[Array, ""]) -> TrainState:
+        # Iterations count from 0, so the last key is free for the start.
+        network_key, environment_key = jax.random.split(_key(seed, jnp.uint32(2**32 - 1)))
+        return TrainState(
+            seed=seed,
+            iteration=jnp.zeros((), jnp.int32),
+            learner=self.learner.init(network_key),
+            environments=self.vector.reset(jax.random.split(environment_key, self.config.num_envs)),
+            recurrent_state=self.network.initial_state(self.config.num_envs),
+            interval=IntervalStatistics.empty(self.config.heads, METAPARAMETERS),
+        )
+
+    def _run_chunk(self, state: TrainState, iterations: Int[Array, ""]) -> TrainState:
+        """Iterates, but stops early where a seed has skipped too many updates in a row."""
+
+        def run(state: TrainState, iterate: Callable[[TrainState], TrainState]) -> TrainState:
+            def goes_on(carry: tuple[Array, TrainState]) -> Array:
+                done, state = carry
+                skipped = jnp.max(state.learner.skipped_in_a_row)
+                return (done < iterations) & (skipped < self.config.max_skipped_updates)
+
+            start = (jnp.int32(0), state)
+            return jax.lax.while_loop(goes_on, lambda c: (c[0] + 1, iterate(c[1])), start)[1]
+
+        if self.num_devices == 1 and jax.default_backend() == "cpu":
+            # One seed after the other: batched small products are slow on a CPU, and a batch of
+            # seeds turns branches into selections.
+            return jax.lax.map(lambda one: run(one, self._iterate), state)
+        return run(state, jax.vmap(self._iterate))
+
+    def _iterate(self, state: TrainState) -> TrainState:
+        """Algorithm 2, lines 9 to 15: one rollout, one update."""
+        key = _key(state.seed, state.iteration)
+        environments, recurrent_state, trajectory, transitions = self._rollout(
+            state.learner.parameters, state.environments, state.recurrent_state, key
+        )
+        learner, metrics = self.learner.update(state.learner, trajectory)
+        return TrainState(
+            seed=state.seed,
+            iteration=state.iteration + 1,
+            learner=learner,
+            environments=environments,
+            recurrent_state=recurrent_state,
+            interval=state.interval.add(metrics, trajectory, transitions),
+        )
+
+    def _rollout(
+        self,
+        parameters: Parameters,
+        environments: VectorState,
+        recurrent_state: RecurrentState,
+        key: PRNGKeyArray,
+    ) -> tuple[VectorState, RecurrentState, Trajectory, Transition]:
+        """n steps of head 1's policy in every environment."""
+        shape = (self.config.trajectory_length, self.config.num_envs)
+        environment_key, action_key = jax.random.split(key)
+        noise = Categorical.noise(action_key, shape, self._num_actions)
+        keys = jax.random.split(environment_key, shape)
+
+        def step(carry: Any, inputs: Any) -> Any:
+            environments, recurrent_state = carry
+            keys, noise = inputs
+            output, recurrent_state = self.network.unroll(
+                parameters,
+                environments.observations[None],
+                environments.starts[None],
+                recurrent_state,
+                main_head_only=True,
+            )
+            policy = Categorical(output.policy[0, :, 0])
+            actions = policy.sample(noise)
+            stepped, transition = self.vector.step(keys, environments, actions)
+            seen = (environments.observations, environments.starts)
+            return (stepped, recurrent_state), (*seen, actions, policy, transition)
+
+        (last, last_recurrent_state), outputs = jax.lax.scan(
+            step, (environments, recurrent_state), (keys, noise)
+        )
+        observations, starts, actions, policies, transitions = outputs
+        trajectory = Trajectory(
+            actions=actions,
+            rewards=transitions.rewards,
+            discounts=transitions.discounts,
+            valid=transitions.valid,
+            behaviour_log_probs=policies.log_prob(actions),
+            observations=jnp.concatenate([observations, last.observations[None]]),
+            starts=jnp.concatenate([starts, last.starts[None]]),
+            recurrent_state=recurrent_state,
+        )
+        return last, last_recurrent_state, trajectory, transitions
+
+    def _plan_sharding(self) -> tuple[int, Any]:
+        """How many devices share the work, and the sharding of every leaf of the state."""
+        devices = jax.local_devices()
+        abstract = jax.eval_shape(self._init_all)
+        count = len(devices)
+        by_seed = self.config.num_seeds % count == 0
+        if not by_seed and self.config.num_envs % count:
+            count = 1
+        mesh = Mesh(np.array(devices[:count]), ("devices",))
+        replicated = NamedSharding(mesh, PartitionSpec())
+        split = NamedSharding(
+            mesh, PartitionSpec("devices") if by_seed else PartitionSpec(None, "devices")
+        )
+        if count == 1:
+            split = replicated
+        if by_seed:
+            return count, jax.tree.map(lambda _: split, abstract)
+        shardings = jax.tree.map(lambda _: replicated, abstract)
+        return count, eqx.tree_at(
+            lambda s: (s.environments, s.recurrent_state),
+            shardings,
+            jax.tree.map(lambda _: split, (abstract.environments, abstract.recurrent_state)),
+        )
+
+
+def make_network(config: Config, environment: OnDeviceEnvironment) -> ActorCriticNetwork:
+    """The network of a config for an environment's observations and actions."""
+    return ActorCriticNetwork(
+        config,
+        environment.observation_shape,
+        environment.observation_dtype,
+        environment.num_actions,
+    )
+
+
+def _key(seed: Int[Array, ""], iteration: Integer[Array, ""]) -> PRNGKeyArray:
+    """The iteration's own key: the pair itself, which threefry hashes."""
+    data = jnp.stack([seed.astype(jnp.uint32), iteration.astype(jnp.uint32)])
+    return jax.random.wrap_key_data(data, impl="threefry2x32")

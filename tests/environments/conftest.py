@@ -1,0 +1,3 @@
+"""Fixtures of the tests of `stacx.environments`."""
+
+from support import quick_compilation  # noqa: F401

@@ -1,0 +1,113 @@
+"""The presets: the paper's numbers, and suites that say something about every setting."""
+
+import dataclasses
+
+import pytest
+
+from stacx.agents import AGENTS, ENVIRONMENTS, METAPARAMETERS, SUITES, Agent, suite_of
+from stacx.config import Config
+from stacx.environments import FAMILIES
+
+SHARED = {  # Table 3, column "Value", and Table 2
+    "rmsprop_decay": 0.99,
+    "rmsprop_eps": 0.1,
+    "lambda_": 1.0,
+    "alpha": 1.0,
+    "g_e": 0.01,
+    "g_v": 0.25,
+    "g_p": 1.0,
+    "g_kl": 1.0,
+    "meta_learning_rate": 1e-3,
+    "head_widths": (256,),
+}
+PAPER = {
+    "atari": SHARED
+    | {
+        "learning_rate": 6e-4,
+        "end_learning_rate": 0.0,
+        "num_envs": 32,
+        "trajectory_length": 20,
+        "overlap": 0,
+        "gamma": 0.995,
+        "torso": "resnet",
+        "channels": (16, 32, 32),  # Table 2 prints 13
+        "lstm_size": 0,
+    },
+    "control": SHARED
+    | {
+        "learning_rate": 1e-3,
+        "end_learning_rate": 1e-4,
+        "num_envs": 24,
+        "trajectory_length": 40,
+        "overlap": 30,
+        "gamma": 0.99,
+        "torso": "mlp",
+        "mlp_widths": (256, 256),
+        "channels": (32, 32, 32),
+        "lstm_size": 256,
+    },
+}
+EVERYWHERE = {"initial_logit": 4.6, "meta_b1": 0.9, "meta_b2": 0.999, "meta_eps": 1e-4}
+
+
+@pytest.mark.parametrize("suite", PAPER)
+def test_the_papers_suites_hold_its_tables(suite):
+    config = Config(suite=suite)
+    for name, value in (PAPER[suite] | EVERYWHERE).items():
+        assert getattr(config, name) == value, name
+
+
+def test_the_papers_suites_run_as_long_as_the_papers():
+    assert Config(suite="atari").steps * 4 == 200e6  # frames; Table 3 counts these on Atari
+    assert Config(suite="control").steps == 30e6
+    assert Config(suite="atari").total_updates == 78_125
+    assert Config(suite="control").total_updates == 125_000
+
+
+def test_the_agents_are_two_switches():
+    assert {
+        "impala": Agent("none", 1),
+        "stac": Agent("all", 1),
+        "impala-aux": Agent("none", 3),
+        "stacx": Agent("all", 3),
+    } == AGENTS
+    assert METAPARAMETERS == ("gamma", "lambda", "alpha", "g_v", "g_p", "g_e")
+
+
+def test_every_suite_sets_every_setting_that_has_no_default():
+    complete = set(dataclasses.asdict(Config()))
+    probe = Config.__dataclass_fields__
+    unset = {name for name in complete if probe[name].default is probe["steps"].default}
+    for suite, settings in SUITES.items():
+        assert set(settings) | {"suite", "tune", "heads"} == unset, suite
+
+
+def test_every_number_has_a_source():
+    for settings in (*SUITES.values(), *ENVIRONMENTS.values()):
+        assert all(setting.source for setting in settings.values())
+
+
+def test_special_environments_exist_and_their_settings_too():
+    for env, settings in ENVIRONMENTS.items():
+        family, _, name = env.partition(":")
+        assert name in FAMILIES[family].names()
+        assert set(settings) <= set(SUITES[suite_of(env)])
+
+
+@pytest.mark.parametrize(
+    ("env", "suite"),
+    [
+        ("gymnax:CartPole-v1", "classic"),
+        ("gymnax:Breakout-MinAtar", "minatar"),
+        ("atari:Breakout", "atari"),
+        ("gym:LunarLander-v3", "classic"),
+        ("playground:CartpoleBalance", "control"),
+        ("dmc:walker-walk", "control"),
+        ("dmc-pixels:walker-walk", "control"),
+        ("rwrl:walker-walk-easy", "control"),
+        ("my_package.games:chess", "classic"),
+    ],
+)
+def test_the_suite_follows_from_the_environments_family(env, suite):
+    assert suite_of(env) == suite
+    assert Config(env=env).suite == suite
