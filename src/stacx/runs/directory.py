@@ -1,0 +1,131 @@
+"""The run directory: `config.json`, `metrics.jsonl`, `events/`, `checkpoints/`, `figures/`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stacx.config import Config
+from stacx.errors import ConfigError
+
+
+class RunDirectory:
+    """Paths of a run, and its two text files."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @property
+    def config_file(self) -> Path:
+        """The complete, resolved config."""
+        return self.path / "config.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON object a line, append-only."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """TensorBoard events, a folder per seed."""
+        return self.path / "events"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Orbax checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def figures(self) -> Path:
+        """Figures drawn at the end of the run."""
+        return self.path / "figures"
+
+    @staticmethod
+    def create(path: Path, config: Config) -> RunDirectory:
+        """A new run directory with its config.
+
+        Raises:
+            ConfigError: if it exists with anything in it, or cannot be written.
+        """
+        run = RunDirectory(path)
+        try:
+            if run.config_file.exists():
+                raise ConfigError(
+                    f"{path} holds a run already: continue it with --resume, "
+                    "or choose another --run-dir"
+                )
+            if path.exists() and not path.is_dir():
+                raise ConfigError(f"{path} exists and is not a directory")
+            if path.exists() and any(path.iterdir()):
+                raise ConfigError(f"{path} exists and is not empty: choose another --run-dir")
+            path.mkdir(parents=True, exist_ok=True)
+            _replace(run.config_file, config.to_json())
+        except OSError as error:
+            raise ConfigError(f"cannot write to {path}: {error.strerror or error}") from error
+        return run
+
+    @staticmethod
+    def open(path: Path) -> RunDirectory:
+        """An existing run directory.
+
+        Raises:
+            ConfigError: if it is none.
+        """
+        run = RunDirectory(path)
+        if not run.config_file.is_file():
+            reason = "it has no config.json" if path.is_dir() else "there is no such directory"
+            raise ConfigError(f"{path} is not a run directory: {reason}")
+        return run
+
+    def config(self) -> Config:
+        """The run's config. Raises `ConfigError` if the file is damaged."""
+        try:
+            return Config.from_json(self.config_file.read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read {self.config_file}: {error}") from error
+        except ConfigError as error:
+            raise ConfigError(f"{self.config_file}: {error}") from error
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All complete lines of metrics, oldest first."""
+        if not self.metrics_file.exists():
+            return []
+        return [json.loads(line) for line in _complete_lines(self.metrics_file.read_bytes())]
+
+    def append_metrics(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Adds lines and brings them to the disk. Numbers that are not finite become null."""
+        text = "".join(json.dumps(_finite(line), allow_nan=False) + "\n" for line in lines)
+        with self.metrics_file.open("a") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def truncate_metrics(self, updates: int) -> list[dict[str, Any]]:
+        """Drops the lines after `updates`, written since the checkpoint, and returns the rest."""
+        kept = [line for line in self.metrics() if line["updates"] <= updates]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        _replace(self.metrics_file, text)
+        return kept
+
+
+def _replace(file: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    temporary = file.with_name(file.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(file)
+
+
+def _complete_lines(content: bytes) -> list[bytes]:
+    """Lines that end; a line cut short by a kill is the last one."""
+    return content.split(b"\n")[:-1]
+
+
+def _finite(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in line.items()
+    }

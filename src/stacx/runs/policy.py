@@ -1,0 +1,141 @@
+"""A trained policy, ready to use elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from stacx.config import Config
+from stacx.core.distributions import Categorical
+from stacx.errors import ConfigError
+from stacx.networks import ActorCriticNetwork
+from stacx.runs.checkpoints import Checkpoints, unflatten
+from stacx.runs.directory import RunDirectory
+from stacx.types import Parameters, RecurrentState
+
+
+class Policy:
+    """Head 1 of a trained network.
+
+    Attributes:
+        observation_shape: of one observation.
+        observation_dtype: what observations are converted to.
+        num_actions: actions are 0 ... num_actions - 1.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        network: ActorCriticNetwork,
+        parameters: Parameters,
+        observation_shape: tuple[int, ...],
+        observation_dtype: np.dtype,
+        num_actions: int,
+    ):
+        self.config = config
+        self.network = network
+        self.parameters = parameters
+        self.observation_shape = observation_shape
+        self.observation_dtype = observation_dtype
+        self.num_actions = num_actions
+        self._act = jax.jit(self.act_on_batch)
+
+    def initial_state(self, batch: int = 1) -> RecurrentState:
+        """The recurrent state at the start of `batch` episodes; empty for feed-forward networks."""
+        return self.network.initial_state(batch)
+
+    def act(
+        self,
+        observation: Any,
+        state: RecurrentState | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Array, RecurrentState | None]:
+        """The action for one observation or a batch of them.
+
+        Args:
+            observation: [*observation] or [B, *observation].
+            state: what the last call returned; None at the start of an episode, and always None
+                for a feed-forward network.
+            key: samples an action; without one the most probable action is taken.
+
+        Returns:
+            The action, an integer of shape [] or [B], and the state for the next call.
+
+        Raises:
+            ValueError: if the observation has another shape.
+        """
+        batch = jnp.asarray(observation, self.observation_dtype)
+        single = batch.shape == self.observation_shape
+        if single:
+            batch = batch[None]
+        if batch.shape[1:] != self.observation_shape:
+            wanted = list(self.observation_shape)
+            raise ValueError(
+                f"an observation must have shape {wanted} or {['B', *wanted]}, not "
+                f"{list(np.shape(observation))}"
+            )
+        if state is None:
+            state = self.initial_state(len(batch))
+        actions, state = self._act(batch, state, key, self.parameters)
+        return actions[0] if single else actions, state if self.config.lstm_size else None
+
+    def act_on_batch(
+        self,
+        observations: Array,
+        state: RecurrentState,
+        key: PRNGKeyArray | None,
+        parameters: Parameters | None = None,
+    ) -> tuple[Array, RecurrentState]:
+        """As `act`, for a batch [B, ...] and a state that is never None; may be transformed.
+
+        A program that is given `parameters` is compiled once for all policies of its shape.
+        """
+        batch = observations.shape[0]
+        output, state = self.network.unroll(
+            self.parameters if parameters is None else parameters,
+            observations[None],
+            jnp.zeros((1, batch), bool),
+            state,
+            main_head_only=True,
+        )
+        policy = Categorical(output.policy[0, :, 0])
+        if key is None:
+            return policy.mode(), state
+        return policy.sample(Categorical.noise(key, (batch,), self.num_actions)), state
+
+
+def load(directory: Path | str, seed: int | None = None) -> Policy:
+    """The policy of a run's newest whole checkpoint. No code of the run is executed.
+
+    Args:
+        directory: the run directory.
+        seed: which of the run's seeds; by default its first.
+
+    Raises:
+        ConfigError: if it is no run, or has no such seed.
+        CheckpointError: if no checkpoint is whole.
+    """
+    run = RunDirectory.open(Path(directory))
+    config = run.config()
+    seed = config.seed if seed is None else seed
+    if not 0 <= seed - config.seed < config.num_seeds:
+        last = config.seed + config.num_seeds - 1
+        raise ConfigError(f"{directory} has seeds {config.seed} to {last}, not {seed}")
+    _, arrays, specification = Checkpoints(run.checkpoints).load_newest()
+    shape = tuple(specification["observation_shape"])
+    dtype = np.dtype(specification["observation_dtype"])
+    num_actions = specification["num_actions"]
+    network = ActorCriticNetwork(config, shape, dtype, num_actions)
+    prefix = ".learner.parameters"
+    own = {
+        name.removeprefix(prefix): array[seed - config.seed]
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+    parameters = unflatten(own, jax.eval_shape(network.init, jax.random.key(0)))
+    return Policy(config, network, parameters, shape, dtype, num_actions)

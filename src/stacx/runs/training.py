@@ -1,0 +1,295 @@
+"""A whole run: from a config to a run directory, stoppable and resumable at any moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from stacx import environments
+from stacx.config import Config
+from stacx.errors import (
+    BrokenEnvironmentError,
+    ConfigError,
+    DivergenceError,
+    Interrupted,
+    StacxError,
+)
+from stacx.reporting import plot_runs
+from stacx.runs.checkpoints import Checkpoints, CheckpointWarning, unflatten
+from stacx.runs.console import TrainingConsole
+from stacx.runs.directory import RunDirectory
+from stacx.runs.events import EventWriters
+from stacx.runs.failures import resume_command, running, writing_to
+from stacx.runs.lines import metric_lines, runaway_heads
+from stacx.runs.signals import StopRequest, stop_on_signals
+from stacx.runtimes.compilation import enable_compile_cache
+from stacx.runtimes.on_device import OnDeviceRuntime, TrainState
+
+_CHUNK_SECONDS = 0.5
+"""How long the compiled program runs before the host looks at signals."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run on disk."""
+
+    directory: Path
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`, oldest first."""
+        return RunDirectory(self.directory).metrics()
+
+    def config(self) -> Config:
+        """The run's complete config."""
+        return RunDirectory(self.directory).config()
+
+
+def train(
+    config: Config,
+    run_dir: Path | str | None = None,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """Trains an agent, and leaves everything about it in a run directory.
+
+    Args:
+        config: what to train, and how.
+        run_dir: the run directory; by default a new one under `runs/`.
+        resume: continue the run in `run_dir` from its newest whole checkpoint. An on-device run
+            continues bit for bit, as if it had never stopped.
+        quiet: print nothing.
+
+    Returns:
+        The run.
+
+    Raises:
+        ConfigError: if the config cannot be trained or does not match the run to resume.
+        Interrupted: after SIGINT or SIGTERM, when a checkpoint has been written.
+        StacxError: if the run failed; the message says what to do.
+    """
+    enable_compile_cache()
+    runtime = OnDeviceRuntime(config, environments.make(config.env, config.env_args))
+    if resume:
+        if run_dir is None:
+            raise ConfigError("--resume needs --run-dir: the run to continue")
+        directory = _open_to_resume(Path(run_dir), config)
+    else:
+        path = Path(run_dir) if run_dir is not None else default_directory(config)
+        directory = RunDirectory.create(path, config)
+    with TrainingConsole(config, quiet=quiet) as console, stop_on_signals() as request:
+        _Training(directory, config, runtime, console, request).run(resume=resume)
+    return Run(directory.path)
+
+
+def default_directory(config: Config) -> Path:
+    """`runs/ENV-AGENT-SEED-TIME`."""
+    env = config.env.partition(":")[2].replace(":", "-").replace("/", "-")
+    return Path("runs") / f"{env}-{config.agent}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _open_to_resume(path: Path, config: Config) -> RunDirectory:
+    directory = RunDirectory.open(path)
+    stored = directory.config()
+    different = [
+        f"{name} ({getattr(stored, name)!r} there, {getattr(config, name)!r} here)"
+        for name in stored.differences(config)
+    ]
+    if different:
+        raise ConfigError(f"{path} is a run with another config; different: {', '.join(different)}")
+    return directory
+
+
+class _Training:
+    """The loop of a run: chunks of iterations, and what the host does between them."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        config: Config,
+        runtime: OnDeviceRuntime,
+        console: TrainingConsole,
+        request: StopRequest,
+    ):
+        self._directory = directory
+        self._config = config
+        self._runtime = runtime
+        self._console = console
+        self._request = request
+        self._checkpoints = Checkpoints(directory.checkpoints, kept=config.checkpoints_kept)
+        self._last_lines: dict[int, dict[str, Any]] = {}
+        self._warned: set[tuple[int, int]] = set()
+        self._seconds_per_update: float | None = None
+        self._compiled = False
+        self._saved: int | None = None
+
+    def run(self, *, resume: bool) -> None:
+        """From the start or the newest checkpoint to the last update."""
+        self._console.show_settings()
+        self._console.say(f"run directory: {self._directory.path}")
+        updates, state = self._restore() if resume else self._start()
+        if updates < self._config.total_updates:
+            self._loop(updates, state)
+        elif resume:
+            self._console.say("the run is complete already")
+        self._console.say(f"figure: {self._draw()}")
+        self._console.say(f"evaluate with: stacx eval {self._directory.path}")
+
+    def _draw(self) -> Path:
+        try:
+            return plot_runs([self._directory.path], self._directory.figures / "training.png")
+        except ConfigError as error:
+            raise StacxError(f"the run is complete, but {error}") from error
+
+    def _loop(self, updates: int, state: TrainState) -> None:
+        config = self._config
+        saved_at = time.monotonic()
+        interval_start, interval_updates = time.monotonic(), updates
+        with self._console, EventWriters(self._directory.events, updates) as events:
+            while updates < config.total_updates:
+                boundary = self._next_boundary(updates)
+                state = self._run_chunk(state, boundary - updates)
+                updates = int(state.iteration[0])
+                failure = self._failure(state)
+                if updates == boundary or failure:
+                    now = time.monotonic()
+                    steps = (updates - interval_updates) * config.batch_steps * config.num_seeds
+                    self._record(updates, state, steps / (now - interval_start), events)
+                    interval_start, interval_updates = now, updates
+                    state = self._runtime.clear_interval(state)
+                if failure:
+                    raise failure
+                if self._request.signum is not None:
+                    self._save(updates, state)
+                    self._leave(updates, self._request.signum)
+                if time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
+                    self._save(updates, state)
+                    saved_at = time.monotonic()
+            self._save(updates, state)
+
+    def _next_boundary(self, updates: int) -> int:
+        """The next number of updates at which a line of metrics is due."""
+        total, points = self._config.total_updates, self._config.log_points
+        # Boundary k is ceil(k total / points); the next one is the first beyond `updates`.
+        k = updates * points // total + 1
+        return min(-(-k * total // points), total)
+
+    def _run_chunk(self, state: TrainState, most: int) -> TrainState:
+        """At most `most` iterations, and about as many as fit in `_CHUNK_SECONDS`."""
+        fitting = 1
+        if self._seconds_per_update is not None:
+            fitting = int(_CHUNK_SECONDS / max(self._seconds_per_update, 1e-6))
+        iterations = max(1, min(most, fitting))
+        start = time.monotonic()
+        with running(self._config.env):
+            state = jax.block_until_ready(self._runtime.run(state, iterations))
+        if self._compiled:
+            self._seconds_per_update = (time.monotonic() - start) / iterations
+        self._compiled = True
+        return state
+
+    def _record(
+        self, updates: int, state: TrainState, steps_per_second: float, events: EventWriters
+    ) -> None:
+        lines = metric_lines(
+            self._config, updates, state.interval, steps_per_second, self._last_lines
+        )
+        with writing_to(self._directory.path):
+            self._directory.append_metrics(lines)
+            events.write(lines)
+        self._last_lines = {line["seed"]: line for line in lines}
+        for line in lines:
+            for head in runaway_heads(line):
+                self._warn_of(head, line)
+        self._console.update(updates, lines, steps_per_second)
+
+    def _warn_of(self, head: int, line: dict[str, Any]) -> None:
+        if (line["seed"], head) in self._warned:
+            return
+        self._warned.add((line["seed"], head))
+        self._console.say(
+            f"warning: auxiliary head {head + 1} of seed {line['seed']} runs away: values "
+            f"{line[f'value_min/{head}']:.3g} to {line[f'value_max/{head}']:.3g}, largest "
+            f"importance weight {line[f'importance_max/{head}']:.3g}, entropy "
+            f"{line[f'entropy/{head}']:.3g}; a smaller --reward-scale, a larger --g-e or a wider "
+            "torso keep heads together (docs/guide.md)"
+        )
+
+    def _failure(self, state: TrainState) -> StacxError | None:
+        """Why the run cannot go on, if so."""
+        bad = {
+            "observations": int(np.max(state.interval.bad_observations)),
+            "rewards": int(np.max(state.interval.bad_rewards)),
+        }
+        for name, count in bad.items():
+            if count:
+                return BrokenEnvironmentError(
+                    f"{self._config.env} returned {name} that are not finite ({count} numbers by "
+                    f"update {int(state.iteration[0])}): mend the environment; {self._remains()}"
+                )
+        skipped = np.asarray(state.learner.skipped_in_a_row)
+        if np.max(skipped) >= self._config.max_skipped_updates:
+            return DivergenceError(self._diagnosis(state, int(np.argmax(skipped))))
+        return None
+
+    def _diagnosis(self, state: TrainState, index: int) -> str:
+        interval = jax.tree.map(lambda leaf: np.asarray(leaf[index]), state.interval)
+        meta = ", ".join(f"{k} {np.round(v, 4).tolist()}" for k, v in interval.latest.items())
+        return (
+            f"training diverged: seed {self._config.seed + index} had "
+            f"{int(state.learner.skipped_in_a_row[index])} updates in a row with a gradient or "
+            f"metagradient that is not finite, by update {int(state.iteration[index])}; values "
+            f"{interval.lows['value_min'].tolist()} to {interval.highs['value_max'].tolist()}, "
+            f"largest importance weights {interval.highs['importance_max'].tolist()}, {meta}. "
+            f"Try a smaller --learning-rate or --reward-scale; {self._remains()}"
+        )
+
+    def _remains(self) -> str:
+        """What a run that fails leaves behind."""
+        count = "a checkpoint" if self._checkpoints.steps() else "no checkpoint yet"
+        return f"{self._directory.path} holds the metrics so far and {count}"
+
+    def _save(self, updates: int, state: TrainState) -> None:
+        if updates != self._saved:
+            self._checkpoints.save(updates, state, self._runtime.policy_specification())
+            self._saved = updates
+
+    def _start(self) -> tuple[int, TrainState]:
+        with running(self._config.env):
+            return 0, self._runtime.init()
+
+    def _restore(self) -> tuple[int, TrainState]:
+        """The newest whole checkpoint, with the metrics cut back to it."""
+        if not self._checkpoints.steps():
+            self._console.say("there is no checkpoint yet: starting from the beginning")
+            self._truncate_metrics(0)
+            return self._start()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", CheckpointWarning)
+            updates, arrays, _ = self._checkpoints.load_newest()
+        for warning in caught:
+            self._console.say(f"warning: {warning.message}")
+        self._truncate_metrics(updates)
+        steps = updates * self._config.batch_steps
+        self._console.say(f"resumed at {steps:,} steps ({updates} updates)")
+        return updates, unflatten(arrays, self._runtime.abstract_state())
+
+    def _truncate_metrics(self, updates: int) -> None:
+        with writing_to(self._directory.path):
+            kept = self._directory.truncate_metrics(updates)
+        self._last_lines = {line["seed"]: line for line in kept}
+
+    def _leave(self, updates: int, signum: int) -> None:
+        steps = updates * self._config.batch_steps
+        raise Interrupted(
+            f"stopped by {signal.Signals(signum).name} at {steps:,} steps; continue with: "
+            f"{resume_command(self._directory.path)}",
+            signum,
+        )

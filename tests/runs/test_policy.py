@@ -1,0 +1,155 @@
+"""A trained policy is used elsewhere, without any code of the run."""
+
+import pickle
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import message_of
+from tiny_runs import TWO_SEEDS, final_arrays, newest_checkpoint, spoil
+
+import stacx
+from stacx.runs import CheckpointWarning
+
+SHAPE = (10, 5)
+
+
+def observations(batch):
+    """Boards of Catch, one-hot: each has a ball and a paddle."""
+    rng = np.random.default_rng(batch)
+    boards = np.zeros((batch, *SHAPE), np.float32)
+    boards[np.arange(batch), rng.integers(9, size=batch), rng.integers(5, size=batch)] = 1
+    boards[np.arange(batch), 9, rng.integers(5, size=batch)] = 1
+    return boards
+
+
+@pytest.fixture
+def policy(tiny_run):
+    """Feed-forward; its last layer is enlarged, so that its actions differ."""
+    return sharpened(stacx.load(tiny_run().directory))
+
+
+@pytest.fixture
+def recurrent_policy(tiny_run):
+    return sharpened(stacx.load(tiny_run(**TWO_SEEDS).directory))
+
+
+def sharpened(policy):
+    policy.parameters = jax.tree.map(lambda leaf: 30 * leaf, policy.parameters)
+    return policy
+
+
+def test_a_batch_is_its_observations_one_by_one(policy):
+    boards = observations(20)
+    actions, state = policy.act(boards)
+    assert state is None
+    assert actions.shape == (20,)
+    assert jnp.issubdtype(actions.dtype, jnp.integer)
+    assert len(set(actions.tolist())) > 1
+    singles = [policy.act(board)[0] for board in boards]
+    assert all(action.shape == () for action in singles)
+    assert [int(action) for action in singles] == actions.tolist()
+
+
+def test_without_a_key_the_most_probable_action_is_taken(policy):
+    boards = observations(5)
+    greedy = policy.act(boards)[0]
+    sampled = np.array([policy.act(boards, None, jax.random.key(i))[0] for i in range(200)])
+    assert len(np.unique(sampled)) == policy.num_actions
+    counts = np.stack([np.bincount(column, minlength=3) for column in sampled.T])
+    np.testing.assert_array_equal(np.argmax(counts, axis=1), greedy)
+
+
+def test_a_key_decides_the_sample(policy):
+    boards, key = observations(50), jax.random.key(4)
+    first, second = (policy.act(boards, None, key)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert (np.asarray(policy.act(boards, None, jax.random.key(5))[0]) != first).any()
+
+
+def test_memory_is_threaded_through_the_calls(recurrent_policy):
+    boards = observations(6)
+    _, state = recurrent_policy.act(boards)
+    assert jax.tree.map(jnp.shape, state) == ((6, 4), (6, 4))
+    _, later = recurrent_policy.act(boards, state)
+    assert not np.array_equal(later[0], state[0])
+    _, fresh = recurrent_policy.act(boards, None)
+    np.testing.assert_array_equal(fresh[0], state[0])
+
+
+def test_one_observation_has_memory_too(recurrent_policy):
+    boards, state, states = observations(3), None, None
+    for board in boards:
+        action, state = recurrent_policy.act(board, state)
+        actions, states = recurrent_policy.act(board[None], states)
+        assert action.shape == ()
+        assert action == actions[0]
+        np.testing.assert_array_equal(state[0], states[0])
+
+
+@pytest.mark.parametrize("shape", [(5, 10), (2, 5, 10), (10,), (), (1, 1, 10, 5)])
+def test_another_shape_is_refused(policy, shape):
+    with pytest.raises(ValueError, match="must have shape") as caught:
+        policy.act(np.zeros(shape))
+    message = message_of(caught)
+    assert "[10, 5] or ['B', 10, 5]" in message
+    assert f"not {list(shape)}" in message
+
+
+def test_observations_are_converted(policy):
+    """Bytes would be taken for an image by a network for floats, and divided by 255."""
+    boards = observations(20)
+    for same in (boards.astype(np.uint8), boards.astype(float).tolist(), boards == 1):
+        np.testing.assert_array_equal(policy.act(same)[0], policy.act(boards)[0])
+
+
+def test_each_seed_has_its_policy(tiny_run):
+    directory = tiny_run(**TWO_SEEDS).directory
+    arrays = final_arrays(directory)
+    for seed, index in ((None, 0), (3, 0), (4, 1)):
+        parameters = stacx.load(directory, seed).parameters
+        for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
+            stored = arrays[".learner.parameters" + jax.tree_util.keystr(path)]
+            np.testing.assert_array_equal(leaf, stored[index], strict=True)
+
+
+@pytest.mark.parametrize("seed", [-1, 2, 5])
+def test_no_such_seed(tiny_run, seed):
+    directory = tiny_run(**TWO_SEEDS).directory
+    with pytest.raises(stacx.ConfigError, match=f"has seeds 3 to 4, not {seed}"):
+        stacx.load(directory, seed)
+
+
+def test_what_cannot_be_loaded(tmp_path, tiny_run):
+    with pytest.raises(stacx.ConfigError, match="is not a run directory"):
+        stacx.load(tmp_path / "nothing")
+    run = tiny_run().directory
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(stacx.CheckpointError, match="there is no checkpoint"):
+        stacx.load(run)
+
+
+def test_a_damaged_checkpoint_is_no_policy(tiny_run):
+    run = tiny_run().directory
+    newest = newest_checkpoint(run)
+    shutil.copytree(newest, newest.with_name("50"))
+    spoil(newest, "flip")
+    with pytest.warns(CheckpointWarning, match="using the one before, 50"):
+        stacx.load(run)
+
+
+def test_nothing_is_pickled(tiny_run, monkeypatch):
+    def forbidden(*_, **__):
+        raise AssertionError("unpickled")
+
+    run = tiny_run(**TWO_SEEDS).directory
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, forbidden)
+    assert stacx.load(run).act(observations(1)[0])[0].shape == ()
+    files = [path for path in run.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    for file in files:
+        start = file.read_bytes()[:2]
+        assert not (start[:1] == b"\x80" and start[1:] <= b"\x05"), f"{file} looks like a pickle"

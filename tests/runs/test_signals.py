@@ -1,0 +1,55 @@
+"""The first signal is a request; the handlers of before come back."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from stacx.runs.signals import stop_on_signals
+
+
+@pytest.fixture
+def received():
+    """The signals that reached the handlers of before."""
+    signals = []
+    before = {
+        number: signal.signal(number, lambda signum, frame: signals.append(signum))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    yield signals
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_a_request_and_the_second_acts(received, signum):
+    with stop_on_signals() as request:
+        assert request.signum is None
+        os.kill(os.getpid(), signum)
+        assert request.signum == signum
+        assert received == []
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert received == [signal.SIGTERM]
+
+
+def test_afterwards_all_is_as_before(received):
+    with stop_on_signals():
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+    assert received == [signal.SIGINT]
+
+
+def test_other_threads_get_no_request(received):
+    requests = []
+
+    def run():
+        with stop_on_signals() as request:
+            os.kill(os.getpid(), signal.SIGTERM)
+            requests.append(request.signum)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert requests == [None]
+    assert received == [signal.SIGTERM]
