@@ -1,0 +1,74 @@
+"""`stacx eval`: plays episodes with a run's policy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from stacx.cli.parsing import parse
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Evaluate a run's newest checkpoint; the last line printed is a JSON object."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional]
+    """The run directory."""
+    episodes: int = 100
+    """Episodes of each of the run's seeds, in parallel."""
+    seed: int = 0
+    """Seed of the evaluation."""
+    greedy: bool = False
+    """Take the most probable action instead of sampling."""
+    gif: Path | None = None
+    """Also draw one episode of the first seed into this file."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the command."""
+    parsed = parse(Arguments, arguments, command="eval")
+    import numpy as np
+
+    from stacx import environments
+    from stacx.environments.drawing import write_gif
+    from stacx.runs import RunDirectory, evaluate, load, record_episode
+    from stacx.runtimes.compilation import enable_compile_cache
+
+    enable_compile_cache()
+    config = RunDirectory.open(parsed.run_dir).config()
+    environment = environments.make(config.env, config.env_args)
+    if parsed.gif is not None:
+        frames = record_episode(
+            load(parsed.run_dir), environment, seed=parsed.seed, greedy=parsed.greedy
+        )
+        print(f"gif: {write_gif(frames, parsed.gif, 30.0)}")
+    returns = []
+    for seed in range(config.seed, config.seed + config.num_seeds):
+        policy = load(parsed.run_dir, seed)
+        result = evaluate(
+            policy,
+            environment,
+            episodes=parsed.episodes,
+            seed=parsed.seed,
+            greedy=parsed.greedy,
+        )
+        returns.append(result.returns)
+        print(
+            f"seed {seed}: return {result.returns.mean():.4g} +- {result.returns.std():.3g}, "
+            f"length {result.lengths.mean():.4g}, over {parsed.episodes} episodes"
+        )
+    everything = np.concatenate(returns)
+    outcome = {
+        "mean_return": float(everything.mean()),
+        "std_return": float(everything.std()),
+        "episodes": int(everything.size),
+        "mean_return_by_seed": [float(r.mean()) for r in returns],
+        "greedy": parsed.greedy,
+    }
+    print(json.dumps(outcome))
+    return 0

@@ -1,0 +1,90 @@
+"""The `stacx` command: finds the subcommand, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TextIO
+
+import stacx
+from stacx.cli.parsing import fail
+from stacx.errors import ConfigError, Interrupted, StacxError
+
+_COMMANDS = {
+    "train": ("stacx.cli.train", "train an agent"),
+    "eval": ("stacx.cli.evaluate", "play episodes with a trained policy"),
+    "plot": ("stacx.cli.plot", "draw returns and metaparameters"),
+    "envs": ("stacx.cli.envs", "list environments"),
+    "doctor": ("stacx.cli.doctor", "check this installation"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Returns:
+        0 done; 2 bad arguments or configuration; 1 a failure while running; 128 + signal when
+        interrupted.
+    """
+    command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if command in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    if command == "--version":
+        print(stacx.__version__)
+        return 0
+    if command not in _COMMANDS:
+        fail(f"unknown command {command!r}: use {', '.join(_COMMANDS)}")
+        return 2
+    logging.getLogger("jax._src.callback").setLevel(logging.CRITICAL)  # the error says as much
+    try:
+        with _warnings_as_lines():
+            return int(importlib.import_module(_COMMANDS[command][0]).run(rest))
+    except ConfigError as error:
+        fail(str(error))
+        return 2
+    except Interrupted as stop:
+        fail(str(stop))
+        return 128 + stop.signum
+    except StacxError as error:
+        fail(str(error))
+        return 1
+    except KeyboardInterrupt:
+        fail("interrupted")
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        del category, filename, lineno, file, line
+        fail(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def _usage() -> str:
+    width = max(map(len, _COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in _COMMANDS.items()]
+    return "\n".join(
+        ["usage: stacx COMMAND ...", "", *lines, "", "stacx COMMAND --help lists its flags."]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

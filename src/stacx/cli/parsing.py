@@ -1,0 +1,96 @@
+"""From command-line arguments to dataclasses, through tyro; errors as one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from stacx.errors import ConfigError
+
+T = TypeVar("T")
+
+_BOX = re.compile("[\u2500-\u257f]")
+_MULTIPLES = {"k": 1e3, "K": 1e3, "m": 1e6, "M": 1e6, "b": 1e9, "B": 1e9, "G": 1e9}
+
+
+def parse_count(text: str) -> int:
+    """A number of steps: 500000, 5e5, 500k or 2M.
+
+    Raises:
+        ConfigError: if it is no whole number.
+    """
+    multiple = _MULTIPLES.get(text[-1:], 1.0)
+    try:
+        number = float(text[:-1] if text[-1:] in _MULTIPLES else text) * multiple
+        if number != int(number):
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise ConfigError(
+            f"{text!r} is not a whole number such as 500000, 5e5, 500k or 2M"
+        ) from None
+    return int(number)
+
+
+def parse(shape: type[T], arguments: Sequence[str], *, command: str, default: T | None = None) -> T:
+    """Parses `arguments` into the dataclass `shape`; `--help` prints and leaves.
+
+    Raises:
+        ConfigError: if they do not fit, as one line.
+    """
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(
+                shape,
+                args=list(arguments),
+                prog=f"stacx {command}",
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+                **options,
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ConfigError(_one_line(printed.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """What tyro's box of several lines says, before its hints and its help."""
+    sentences: list[str] = []
+    for line in box.splitlines()[1:]:
+        text = _BOX.sub("", line).strip()
+        rule = line.count("\u2500") > 10 or set(text) == {"-"}  # where the locale has no lines
+        if rule and not sentences:
+            continue
+        if rule or text.startswith(("Perhaps you meant", "Argument helptext")):
+            break
+        sentences.append(text)
+    hint = re.search(r"Perhaps you meant:\W*(--[\w-]+)", _BOX.sub("", box))
+    text = " ".join(sentence for sentence in sentences if sentence)
+    text = re.sub(r"^Error parsing \w+: ", "", text)  # not of a flag: what follows names it
+    return text + (f"; did you mean {hint.group(1)}?" if hint else "")
+
+
+def take_options(arguments: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """The values of a few options, read before the rest can be parsed."""
+    found = {}
+    for index, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        name = flag.removeprefix("--").replace("_", "-")  # as tyro, which takes both
+        if flag.startswith("--") and name in names:
+            if equals:
+                found[name] = value
+            elif index + 1 < len(arguments):
+                found[name] = arguments[index + 1]
+    return found
+
+
+def fail(message: str) -> None:
+    """One line on the standard error."""
+    print(f"stacx: {' '.join(message.split())}", file=sys.stderr)

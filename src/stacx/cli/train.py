@@ -1,0 +1,59 @@
+"""`stacx train`: trains an agent into a run directory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stacx.cli.parsing import parse, parse_count, take_options
+from stacx.config import Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Train an agent. The defaults shown are those of the chosen --env and --agent."""
+
+    config: Config
+    run_dir: Path | None = None
+    """Where the run goes; by default a new directory under runs/."""
+    resume: bool = False
+    """Continue the run in --run-dir from its newest checkpoint; its settings are those it has."""
+    quiet: bool = False
+    """Print nothing."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the command."""
+    arguments = _with_plain_steps(arguments)
+    default = Arguments(_default_config(arguments))
+    parsed = parse(Arguments, arguments, command="train", default=default)
+    from stacx.runs import train
+
+    train(parsed.config, parsed.run_dir, resume=parsed.resume, quiet=parsed.quiet)
+    return 0
+
+
+def _with_plain_steps(arguments: Sequence[str]) -> list[str]:
+    """`--steps 500k` as `--steps 500000`."""
+    plain: list[str] = []
+    for argument in arguments:
+        if plain and plain[-1] == "--steps":
+            plain.append(str(parse_count(argument)))
+        elif argument.startswith("--steps="):
+            plain += ["--steps", str(parse_count(argument.removeprefix("--steps=")))]
+        else:
+            plain.append(argument)
+    return plain
+
+
+def _default_config(arguments: Sequence[str]) -> Config:
+    """What the flags are relative to: presets, or the config of the run to resume."""
+    options = take_options(arguments, ("env", "agent", "suite", "run-dir"))
+    if "--resume" in arguments and "run-dir" in options:
+        from stacx.runs import RunDirectory
+
+        return RunDirectory.open(Path(options["run-dir"])).config()
+    given: Any = {name: options[name] for name in ("env", "agent", "suite") if name in options}
+    return Config(**given)

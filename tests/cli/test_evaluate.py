@@ -1,0 +1,101 @@
+"""`stacx eval`: the last line is for programs."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_runs import TWO_SEEDS, contents, newest_checkpoint, spoil
+
+import stacx
+from stacx import environments
+from stacx.cli.main import main
+
+
+@pytest.fixture
+def evaluation(capsys):
+    """The object on the last line, after a successful `stacx eval`."""
+
+    def evaluate(*arguments):
+        assert main(["eval", *map(str, arguments)]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        return json.loads(out.splitlines()[-1])
+
+    return evaluate
+
+
+def test_the_last_line_is_an_object(evaluation, tiny_run):
+    directory = tiny_run().directory
+    before = contents(directory)
+    outcome = evaluation(directory, "--episodes", 30, "--seed", 5)
+    assert outcome.keys() >= {"mean_return", "std_return", "episodes"}
+    assert outcome["episodes"] == 30
+    assert not outcome["greedy"]
+    environment = environments.make("gymnax:Catch-bsuite")
+    returns = stacx.evaluate(stacx.load(directory), environment, episodes=30, seed=5).returns
+    assert outcome["mean_return"] == pytest.approx(returns.mean())
+    assert outcome["std_return"] == pytest.approx(returns.std())
+    assert contents(directory) == before
+
+
+def test_all_seeds_count_and_episodes_can_be_filmed(evaluation, tiny_run, tmp_path):
+    directory = tiny_run(**TWO_SEEDS).directory
+    film = tmp_path / "films" / "episode.gif"
+    outcome = evaluation(directory, "--episodes", 5, "--greedy", "--gif", film)
+    assert outcome["episodes"] == 10
+    assert outcome["greedy"]
+    assert len(outcome["mean_return_by_seed"]) == 2
+    assert outcome["mean_return"] == pytest.approx(np.mean(outcome["mean_return_by_seed"]))
+    with Image.open(film) as gif:
+        assert gif.format == "GIF"
+        assert gif.n_frames == 10  # Catch: nine steps
+
+
+@pytest.fixture
+def refused(capsys):
+    def refuse(code, *arguments):
+        assert main(["eval", *map(str, arguments)]) == code
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1
+        return err
+
+    return refuse
+
+
+def test_bad_arguments(refused, tiny_run, tmp_path):
+    directory = tiny_run().directory
+    before = contents(tmp_path)
+    assert "nothing is not a run directory" in refused(2, tmp_path / "nothing")
+    assert "it has no config.json" in refused(2, tmp_path)
+    assert "--episodes must be positive, not 0" in refused(2, directory, "--episodes", 0)
+    assert "--episodes must be positive, not -2" in refused(2, directory, "--episodes", -2)
+    assert "--episodes: invalid literal" in refused(2, directory, "--episodes", "many")
+    assert "did you mean --episodes?" in refused(2, directory, "--episode", 3)
+    assert "Missing from stacx eval" in refused(2)
+    film = directory / "config.json" / "film.gif"
+    assert "cannot write " in refused(2, directory, "--gif", film)
+    assert contents(tmp_path) == before
+
+
+def test_a_run_without_a_whole_checkpoint(refused, tiny_run):
+    directory = tiny_run().directory
+    spoil(newest_checkpoint(directory), "truncate")
+    assert "no checkpoint is whole: " in refused(1, directory)
+    shutil.rmtree(directory / "checkpoints")
+    assert "there is no checkpoint in " in refused(1, directory)
+
+
+@pytest.mark.filterwarnings("default::stacx.runs.CheckpointWarning")
+def test_a_damaged_checkpoint_is_a_line_on_the_standard_error(tiny_run, capsys):
+    directory = tiny_run().directory
+    newest = newest_checkpoint(directory)
+    shutil.copytree(newest, newest.with_name("50"))
+    spoil(newest, "flip")
+    assert main(["eval", str(directory), "--episodes", "30"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out.splitlines()[-1])["episodes"] == 30
+    assert err.startswith(f"stacx: warning: {newest} is damaged (")
+    assert err.count("\n") == 1

@@ -1,0 +1,206 @@
+"""`stacx train`: what it prints and leaves, and what it refuses before anything is done."""
+
+import pytest
+from tiny_runs import assert_same_run, contents, tiny_config, tiny_flags
+
+from stacx.cli.main import main
+from stacx.config import Config
+from stacx.runs import RunDirectory, training
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """`runs/` goes there, and the modules that `users_module` writes are found there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.fixture
+def refused(tmp_path, capsys):
+    """The one line with which arguments are refused, when nothing has been done."""
+
+    def refuse(*arguments):
+        before = contents(tmp_path)
+        assert main(["train", *arguments]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("stacx: ")
+        assert err.index("\n") == len(err) - 1
+        assert contents(tmp_path) == before
+        return err.removeprefix("stacx: ").rstrip("\n")
+
+    return refuse
+
+
+def test_a_run_says_where_it_is_and_what_to_do_next(tmp_path, capsys, tiny_run):
+    assert main(["train", *tiny_flags(steps="2k"), "--run-dir", "run"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "mlp-widths" in out
+    lines = out.splitlines()
+    assert "run directory: run" in lines
+    assert lines[-3].startswith("2,000 steps  ")
+    assert "gamma 0.99" in lines[-3]
+    assert lines[-2:] == ["figure: run/figures/training.png", "evaluate with: stacx eval run"]
+    assert_same_run(tmp_path / "run", tiny_run().directory)
+
+
+def test_without_a_directory_there_is_a_new_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training._Training, "run", lambda self, resume: None)
+    assert main(["train", *tiny_flags(), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert directory.name.startswith("Catch-bsuite-stac-0-")
+    assert RunDirectory(directory).config() == tiny_config()
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The config that would have been trained."""
+    configs = []
+    monkeypatch.setattr("stacx.runs.train", lambda config, *_, **__: configs.append(config))
+
+    def train(*arguments):
+        assert main(["train", *arguments]) == 0
+        return configs.pop()
+
+    return train
+
+
+@pytest.mark.parametrize("steps", ["500000", "5e5", "500k", "0.5M"])
+def test_steps_may_be_written_in_many_ways(trained, steps):
+    assert trained("--steps", steps).steps == trained(f"--steps={steps}").steps == 500_000
+
+
+def test_flags_are_relative_to_the_presets(trained):
+    assert trained() == Config()
+    minatar = trained("--env", "gymnax:Breakout-MinAtar", "--agent", "impala", "--gamma", "0.9")
+    assert minatar == Config(env="gymnax:Breakout-MinAtar", agent="impala", gamma=0.9)
+    tuned = trained("--tune", "lambda,gamma", "--initial-gamma", "0.8", "--lambda", "0.5")
+    assert tuned == Config(tune="gamma,lambda", initial_gamma=0.8, lambda_=0.5)
+
+
+def test_a_resumed_run_has_the_settings_it_had(tiny_run, trained):
+    directory = str(tiny_run().directory)
+    for flags in (["--run-dir", directory], [f"--run-dir={directory}"], ["--run_dir", directory]):
+        assert trained("--resume", *flags) == tiny_config()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--env", "gymnax:CartPol-v1"], "; did you mean gymnax:CartPole-v1"),
+        (["--env", "CartPole-v1"], "; did you mean gymnax:CartPole-v1"),
+        (["--env", "jumanji:Snake-v1"], "unknown environment family 'jumanji'"),
+        (["--env", "gymnax:Pendulum-v1"], "continuous actions"),
+        (["--env-args", "size 3"], "--env-args must be a JSON object, not 'size 3'"),
+        (["--env-args", '{"size": 3}'], "has no parameter size: --env-args takes "),
+        (["--agent", "impla"], "unknown agent 'impla': use impala, stac, impala-aux or stacx"),
+        (["--tune", "gama"], "unknown metaparameter 'gama' in --tune"),
+        (["--stepps", "5"], "Unrecognized options: --stepps, 5; did you mean --steps?"),
+        (["--steps", "0"], "--steps must be positive, not 0"),
+        (["--steps", "-5"], "--steps must be positive, not -5"),
+        (["--steps", "abc"], "'abc' is not a whole number such as 500000, 5e5, 500k or 2M"),
+        (["--steps", "1.5"], "'1.5' is not a whole number"),
+        (["--steps"], "Missing value for argument '--steps'"),
+        (["--steps", "1e30"], "--steps must be less than 2^31 updates"),
+        (["--seed", "-1"], "--seed must be zero or more, not -1"),
+        (["--num-seeds", "0"], "--num-seeds must be positive, not 0"),
+        (["--learning-rate", "nan"], "--learning-rate must be positive, not nan"),
+        (["--mlp-widths", "8", "0"], "--mlp-widths must be positive whole numbers, not (8, 0)"),
+        (["--torso", "nope"], "unknown torso 'nope': use mlp, minatar, resnet or package.module"),
+        (["--torso", "no.module:torso"], "cannot import 'no.module'"),
+        (["--overlap", "3"], "--overlap must be 0"),
+        (["--resume"], "--resume needs --run-dir"),
+        (["--resume", "--run-dir", "none"], "none is not a run directory: there is no such dir"),
+        (["surplus"], "Unrecognized options: surplus"),
+    ],
+)
+def test_bad_arguments(refused, arguments, message):
+    assert message in refused(*arguments)
+
+
+def test_directories_that_cannot_be_used(refused, tmp_path, tiny_run):
+    run = str(tiny_run().directory)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    assert "holds a run already: continue it with --resume" in refused("--run-dir", run)
+    assert "full exists and is not empty" in refused("--run-dir", "full")
+    assert "file exists and is not a directory" in refused("--run-dir", "full/file")
+    assert "cannot write to full/file/run: Not a dir" in refused("--run-dir", "full/file/run")
+    assert "it has no config.json" in refused("--resume", "--run-dir", "full")
+    refusal = refused("--resume", "--run-dir", run, "--gamma", "0.5", "--seed", "2")
+    assert refusal.endswith("different: seed (0 there, 2 here), gamma (0.99 there, 0.5 here)")
+
+
+USERS_FUNCTIONS = """
+import jax.numpy as jnp
+from stacx import Timestep
+
+def raises():
+    raise RuntimeError("not today\\nnor tomorrow")
+
+def nothing():
+    return None
+
+class Game:
+    observation_shape, observation_dtype, num_actions = (2,), jnp.float32, 2
+
+    def reset(self, key):
+        return jnp.int32(0), jnp.zeros(2)
+
+    def step(self, key, state, action):
+        state = (state + 1) % 8
+        reward = jnp.where(state == 6, jnp.nan, 1.0)
+        return state, Timestep(jnp.zeros(2), reward, state == 7, jnp.bool_(False))
+
+class StepRaises(Game):
+    def step(self, key, state, action):
+        return state.left
+
+class WrongShape(Game):
+    def reset(self, key):
+        return jnp.int32(0), jnp.zeros(3)
+
+def torso_raises(shape, key):
+    raise RuntimeError("not today\\nnor tomorrow")
+
+def torso_of_nothing(shape, key):
+    return None
+
+number = 3
+"""
+
+
+@pytest.fixture
+def users_module(tmp_path):
+    (tmp_path / "users_game.py").write_text(USERS_FUNCTIONS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--env", "no.such.module:Game"], "cannot import 'no.such.module'"),
+        (["--env", "users_game:Chess"], "module 'users_game' has no function 'Chess'"),
+        (["--env", "users_game:number"], "module 'users_game' has no function 'number'"),
+        (["--env", "users_game:raises"], "users_game:raises raised RuntimeError: not today"),
+        (["--env", "users_game:nothing"], "must return an on-device environment"),
+        (["--env", "users_game:StepRaises"], "users_game:StepRaises raised AttributeError: "),
+        (["--env", "users_game:WrongShape"], "the observation of reset is float32[3], not"),
+        (["--torso", "users_game:torso_raises"], "raised RuntimeError: not today"),
+        (["--torso", "users_game:torso_of_nothing"], "must return a callable"),
+        (["--torso", "users_game:chess"], "module 'users_game' has no function 'chess'"),
+    ],
+)
+def test_functions_of_the_user(users_module, refused, arguments, message):
+    assert message in refused(*arguments)
+
+
+def test_an_environment_that_returns_nan_ends_the_run(users_module, tmp_path, capsys):
+    flags = tiny_flags(env="users_game:Game", agent="impala", tune="none")
+    assert main(["train", *flags, "--run-dir", "run", "--quiet"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("stacx: users_game:Game returned rewards that are not finite (")
+    assert err.count("\n") == 1
+    assert RunDirectory(tmp_path / "run").metrics()[-1]["skipped_updates"] > 0
