@@ -1,11 +1,12 @@
-"""Where compiled programs are kept."""
+"""How programs are compiled, and where they are kept."""
 
 from pathlib import Path
 
 import jax
 import pytest
 
-from stacx.runtimes.compilation import enable_compile_cache
+from stacx.runtimes import compilation
+from stacx.runtimes.compilation import compiler_options, enable_compile_cache
 
 SETTINGS = (
     "jax_compilation_cache_dir",
@@ -50,3 +51,31 @@ def test_programs_of_a_moment_are_kept_too(tmp_path, monkeypatch):
     enable_compile_cache()
     assert jax.config.values[SETTINGS[1]] <= 0.2
     assert jax.config.values[SETTINGS[2]] == 0
+
+
+@pytest.fixture
+def fresh_options():
+    compiler_options.cache_clear()
+    yield
+    compiler_options.cache_clear()
+
+
+def test_only_products_are_left_to_libraries(fresh_options):
+    def head(features, weights):
+        return jax.nn.log_softmax(features @ weights)
+
+    shapes = jax.ShapeDtypeStruct((5120, 64), "float32"), jax.ShapeDtypeStruct((64, 2), "float32")
+    program = jax.jit(head, compiler_options=compiler_options()).lower(*shapes).compile().as_text()
+    in_libraries = [line for line in program.splitlines() if "__ynn_fusion" in line]
+    assert "dot" in program
+    assert not [line for line in in_libraries if "log_softmax" in line]
+
+
+def test_an_xla_that_does_not_know_an_option_goes_without(fresh_options, monkeypatch):
+    monkeypatch.setattr(compilation, "_CPU_OPTIONS", {"xla_cpu_of_another_time": "1"})
+    assert compiler_options() == {}
+
+
+def test_an_accelerator_needs_none(fresh_options, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert compiler_options() == {}

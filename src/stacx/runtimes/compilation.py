@@ -1,11 +1,16 @@
-"""Compiled programs are kept on disk, so that a second run starts at once."""
+"""How programs are compiled, and where they are kept, so that a second run starts at once."""
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
 import jax
+
+_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+"""On a CPU, XLA hands small loops to library kernels too (YNNPACK). For products that pays, for the
+softmax of a few actions it does not: with 256 CartPoles a program is up to 1.5 times faster so."""
 
 
 def enable_compile_cache() -> Path:
@@ -22,3 +27,15 @@ def enable_compile_cache() -> Path:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     return Path(directory)
+
+
+@functools.cache
+def compiler_options() -> dict[str, str]:
+    """The options to compile a training program with; none where XLA does not know them."""
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda: 0, compiler_options=_CPU_OPTIONS).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return _CPU_OPTIONS

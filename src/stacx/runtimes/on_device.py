@@ -24,6 +24,7 @@ from stacx.core.learner import Learner, LearnerState
 from stacx.environments import OnDeviceEnvironment, Transition, VectorEnvironment, VectorState
 from stacx.errors import ConfigError
 from stacx.networks import ActorCriticNetwork
+from stacx.runtimes.compilation import compiler_options
 from stacx.runtimes.statistics import IntervalStatistics
 from stacx.types import Parameters, RecurrentState, Trajectory
 
@@ -61,7 +62,12 @@ class OnDeviceRuntime:
         self._observation_shape = tuple(environment.observation_shape)
         self._observation_dtype = np.dtype(environment.observation_dtype)
         self.num_devices, self._shardings = self._plan_sharding()
-        self._chunk = jax.jit(self._run_chunk, donate_argnums=0, out_shardings=self._shardings)
+        self._chunk = jax.jit(
+            self._run_chunk,
+            donate_argnums=0,
+            out_shardings=self._shardings,
+            compiler_options=compiler_options(),
+        )
 
     def init(self) -> TrainState:
         """The state of all seeds before the first iteration."""
