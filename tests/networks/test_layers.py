@@ -16,16 +16,13 @@ def test_dense():
     assert_close(layer(jnp.asarray(x)), expected)
 
 
-@pytest.mark.parametrize(
-    ("stride", "padding", "shape"),
-    [(1, "SAME", (5, 4)), (1, "VALID", (3, 2)), (2, "SAME", (3, 2)), (2, "VALID", (2, 1))],
-)
-def test_conv(stride, padding, shape):
-    layer = filled(Conv, 2, 3, stride=stride, padding=padding)
+@pytest.mark.parametrize(("stride", "shape"), [(1, (5, 4)), (2, (3, 2))])
+def test_conv(stride, shape):
+    layer = filled(Conv, 2, 3, stride=stride)
     x = np.random.default_rng(0).normal(size=(2, 5, 4, 2)).astype(np.float32)
     y = layer(jnp.asarray(x))
     assert y.shape == (2, *shape, 3)
-    expected = convolve(x, layer.weight, layer.bias, stride=stride, padding=padding)
+    expected = convolve(x, layer.weight, layer.bias, stride=stride)
     assert_close(y, expected)
 
 

@@ -122,7 +122,8 @@ def test_resnet_is_the_network_written_as_loops(size):
 def test_minatar_is_the_network_written_as_loops():
     x = np.random.default_rng(0).normal(size=(2, 5, 4, 3))
     torso, features = through("minatar", x, x.shape[1:], torso_output=6)
-    x = np.maximum(convolve(x, torso.conv.weight, torso.conv.bias, padding="VALID"), 0)
+    kernel = torso.conv.weight.reshape(3, 3, 3, 16)
+    x = np.maximum(convolve(x, kernel, torso.conv.bias, padding="VALID"), 0)
     x = x.reshape(2, -1) @ np.asarray(torso.output.weight) + np.asarray(torso.output.bias)
     assert_close(features, np.maximum(x, 0))
 

@@ -34,12 +34,11 @@ class Dense(eqx.Module):
 
 
 class Conv(eqx.Module):
-    """A square convolution with SAME or VALID padding on [N, H, W, C]."""
+    """A square convolution with SAME padding on [N, H, W, C]."""
 
     weight: Float[Array, "size size inputs outputs"]
     bias: Float[Array, " outputs"]
     stride: int = eqx.field(static=True)
-    padding: str = eqx.field(static=True)
 
     def __init__(
         self,
@@ -49,20 +48,18 @@ class Conv(eqx.Module):
         *,
         size: int = 3,
         stride: int = 1,
-        padding: str = "SAME",
     ):
         shape = (size, size, inputs, outputs)
         self.weight = truncated_normal(key, shape, size * size * inputs)
         self.bias = jnp.zeros((outputs,))
         self.stride = stride
-        self.padding = padding
 
     def __call__(self, x: Float[Array, "N H W inputs"]) -> Float[Array, "N H2 W2 outputs"]:
         y = jax.lax.conv_general_dilated(
             x,
             self.weight.astype(x.dtype),
             (self.stride, self.stride),
-            self.padding,
+            "SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         return y + self.bias.astype(x.dtype)
