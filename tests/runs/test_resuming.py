@@ -192,3 +192,16 @@ def test_there_must_be_something_to_resume(tmp_path):
         with pytest.raises(stacx.ConfigError, match=reason):
             stacx.train(tiny_config(), directory, resume=True, quiet=True)
     assert contents(tmp_path) == {"empty"}
+
+
+def test_two_processes_do_not_train_one_run(tiny_run):
+    directory = tiny_run().directory
+    before = (directory / "metrics.jsonl").read_bytes()
+    with (
+        RunDirectory(directory).locked(),
+        pytest.raises(stacx.ConfigError, match="another process is training ") as caught,
+    ):
+        train(directory, resume=True, checkpoint_minutes=2.0)
+    assert message_of(caught)
+    assert (directory / "metrics.jsonl").read_bytes() == before
+    train(directory, resume=True, checkpoint_minutes=2.0)  # the lock goes with the process

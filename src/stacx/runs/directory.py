@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,20 @@ class RunDirectory:
             raise ConfigError(f"{path} is not a run directory: {reason}")
         return run
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Around the training of a run: no two processes write to it. A kill unlocks it, too.
+
+        Raises:
+            ConfigError: if another process trains this run.
+        """
+        with self.config_file.open() as file:
+            try:
+                _lock(file.fileno())
+            except BlockingIOError as error:
+                raise ConfigError(f"another process is training {self.path}") from error
+            yield
+
     def config(self) -> Config:
         """The run's config. Raises `ConfigError` if the file is damaged."""
         try:
@@ -110,6 +125,18 @@ class RunDirectory:
         text = "".join(json.dumps(line) + "\n" for line in kept)
         _replace(self.metrics_file, text)
         return kept
+
+
+def _lock(descriptor: int) -> None:
+    """Locks an open file, where the system and the file system can."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except (ImportError, OSError):
+        return
 
 
 def _replace(file: Path, text: str) -> None:

@@ -84,7 +84,11 @@ def train(
     else:
         path = Path(run_dir) if run_dir is not None else default_directory(config)
         directory = RunDirectory.create(path, config)
-    with TrainingConsole(config, quiet=quiet) as console, stop_on_signals() as request:
+    with (
+        directory.locked(),
+        TrainingConsole(config, quiet=quiet) as console,
+        stop_on_signals() as request,
+    ):
         _Training(directory, config, runtime, console, request).run(resume=resume)
     return Run(directory.path)
 
