@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from stacx.environments import make
-from stacx.environments.drawing import can_draw, draw, write_gif
+from stacx.environments.drawing import can_draw, draw, frames_per_second, write_gif
 from stacx.errors import ConfigError
 
 BLUE, ORANGE, GREEN = (0, 114, 178), (230, 159, 0), (0, 158, 115)
@@ -165,6 +165,11 @@ def test_a_gif_holds_every_frame_in_order(tmp_path):
             film.seek(index)
             shown = np.asarray(film.convert("RGB"), np.int32)
             assert np.abs(shown - frame).mean() < 3
+
+
+@pytest.mark.parametrize(("env", "rate"), [("gymnax:Catch-bsuite", 10), ("gymnax:CartPole-v1", 30)])
+def test_films_of_grids_are_slow_enough_to_watch(env, rate):
+    assert frames_per_second(make(env)) == rate
 
 
 def test_a_gif_needs_frames_and_a_place(tmp_path):

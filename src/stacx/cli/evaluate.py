@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
     import numpy as np
 
     from stacx import environments
-    from stacx.environments.drawing import write_gif
+    from stacx.environments.drawing import frames_per_second, write_gif
     from stacx.runs import RunDirectory, evaluate, load, record_episode
     from stacx.runtimes.compilation import enable_compile_cache
 
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
         frames = record_episode(
             load(parsed.run_dir), environment, seed=parsed.seed, greedy=parsed.greedy
         )
-        print(f"gif: {write_gif(frames, parsed.gif, 30.0)}")
+        print(f"gif: {write_gif(frames, parsed.gif, frames_per_second(environment))}")
     returns = []
     for seed in range(config.seed, config.seed + config.num_seeds):
         policy = load(parsed.run_dir, seed)

@@ -67,10 +67,13 @@ def draw(environment: OnDeviceEnvironment, state: EnvironmentState) -> UInt8[np.
     return artist(state)
 
 
-def write_gif(
-    frames: Sequence[UInt8[np.ndarray, "H W 3"]], path: Path, frames_per_second: float
-) -> Path:
-    """Writes an endless film, and returns its path.
+def frames_per_second(environment: OnDeviceEnvironment) -> float:
+    """How fast a film is best watched: in a grid, a step moves things by a whole cell."""
+    return 10.0 if _is_grid(environment.observation_shape) else 30.0
+
+
+def write_gif(frames: Sequence[UInt8[np.ndarray, "H W 3"]], path: Path, rate: float) -> Path:
+    """Writes an endless film of `rate` frames per second, and returns its path.
 
     The format counts in hundredths of a second, so 30 frames per second play as 33. Equal frames in
     a row become one that is shown for longer.
@@ -81,7 +84,7 @@ def write_gif(
     if not frames:
         raise ConfigError(f"no frames to write to {path}")
     first, *rest = (Image.fromarray(frame) for frame in frames)
-    milliseconds = max(20, 10 * round(100 / frames_per_second))  # browsers slow down below 20
+    milliseconds = max(20, 10 * round(100 / rate))  # browsers slow down below 20
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         first.save(
