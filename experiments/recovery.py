@@ -44,7 +44,6 @@ def main() -> None:
             env="gymnax:CartPole-v1",
             steps=arguments.steps,
             num_seeds=arguments.seeds,
-            reward_scale=0.02,
             **settings,
         )
         directory = arguments.output / name
