@@ -1,12 +1,13 @@
 """A user's functions by name."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from support import as_module, message_of
 
 from stacx.errors import ConfigError
-from stacx.imports import load_function
+from stacx.imports import load_function, require_own
 
 
 @pytest.fixture
@@ -59,3 +60,51 @@ def test_a_module_that_fails(directory, source):
 
 def test_no_function_named(monkeypatch):
     assert "has no function ''" in refusal(as_module(monkeypatch) + ":")
+
+
+def ownership_refusal(reference, run="run") -> str:
+    with pytest.raises(ConfigError) as caught:
+        require_own(reference, Path(run), "--env it")
+    return message_of(caught)
+
+
+SOMEONE_ELSES = (
+    *("subprocess", "os.path", "sys", "builtins", "_ssl", "zipimport", "encodings.utf_8"),
+    *("numpy.lib", "gymnax", "stacx.cli.main", "__main__"),
+)
+
+
+@pytest.mark.parametrize("module", SOMEONE_ELSES)
+def test_a_function_that_is_not_in_a_file_of_the_user(directory, module):
+    assert ownership_refusal(f"{module}:function") == (
+        f"run names '{module}:function', which is in no file of your own: if you trust it, "
+        "add --env it"
+    )
+
+
+def test_a_function_of_the_users_own_is_found_without_executing_anything(directory):
+    (directory / "written_here.py").write_text("1 / 0")
+    (directory / "written_space").mkdir()
+    (directory / "written_space" / "inner.py").write_text("1 / 0")
+    require_own("written_here:function", Path("run"), "")
+    require_own("written_space.inner:function", Path("run"), "")
+    require_own("written_nowhere:function", Path("run"), "")  # nor is there anything to execute
+
+
+def test_what_is_installed_or_in_the_run_is_not_the_users(directory, monkeypatch):
+    (directory / "written_here.py").touch()
+    assert "in no file of your own" in ownership_refusal("written_here:function", directory)
+    (directory / "runs" / "mine").mkdir(parents=True)
+    (directory / "runs" / "mine" / "code.py").touch()
+    assert "in no file of your own" in ownership_refusal("runs.mine.code:f", "runs/mine")
+    require_own("runs.code:f", Path("runs/mine"), "")
+    packages = directory / "dist-packages"
+    (packages / "written_space").mkdir(parents=True)
+    (packages / "written_there.py").touch()
+    monkeypatch.syspath_prepend(packages)
+    assert "in no file of your own" in ownership_refusal("written_there:function")
+    assert "in no file of your own" in ownership_refusal("written_space.inner:function")
+
+
+def test_a_module_made_by_hand_is_in_no_file(monkeypatch):
+    assert "in no file of your own" in ownership_refusal(as_module(monkeypatch) + ":function")

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import ClassVar
@@ -111,6 +112,12 @@ def tiny_run(tmp_path, tmp_path_factory):
         return Run(Path(shutil.copytree(template, tmp_path / name)))
 
     return finished
+
+
+def change_config(directory: Path, **settings) -> None:
+    """As someone might who hands a run on."""
+    file = RunDirectory(directory).config_file
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
 
 
 def lines_of(directory: Path) -> list[dict]:

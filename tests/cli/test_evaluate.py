@@ -2,11 +2,12 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import TWO_SEEDS, contents, newest_checkpoint, spoil
+from tiny_runs import TWO_SEEDS, change_config, contents, newest_checkpoint, spoil
 
 import stacx
 from stacx import environments
@@ -99,3 +100,45 @@ def test_a_damaged_checkpoint_is_a_line_on_the_standard_error(tiny_run, capsys):
     assert json.loads(out.splitlines()[-1])["episodes"] == 30
     assert err.startswith(f"stacx: warning: {newest} is damaged (")
     assert err.count("\n") == 1
+
+
+def test_a_run_cannot_have_a_command_executed(refused, tiny_run, tmp_path):
+    directory, trace = tiny_run().directory, tmp_path / "executed"
+    command = json.dumps({"cmd": f"touch {trace}"})
+    change_config(directory, env="subprocess:getoutput", env_args=command)
+    line = refused(2, directory)
+    assert line.endswith("if you trust it, add --env subprocess:getoutput\n")
+    assert "is a run with env 'subprocess:getoutput', not 'o:f'" in refused(
+        2, directory, "--env", "o:f"
+    )
+    change_config(directory, env="gymnax:Catch-bsuite", env_args="{}", torso="os:system")
+    assert "if you trust it, add --torso os:system\n" in refused(2, directory)
+    assert not trace.exists()
+
+
+OWN = """
+import stacx
+
+def game():
+    return stacx.environments.make("gymnax:Catch-bsuite")
+"""
+
+
+def test_an_environment_of_ones_own_needs_no_flag(evaluation, tiny_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "own_catch.py").write_text(OWN)
+    directory = tiny_run().directory
+    wanted = evaluation(directory, "--episodes", 3)
+    change_config(directory, env="own_catch:game")
+    assert evaluation(directory, "--episodes", 3) == wanted
+    assert evaluation(directory, "--episodes", 3, "--env", "own_catch:game") == wanted
+
+
+def test_what_is_named_on_the_command_line_is_trusted(evaluation, tiny_run, tmp_path, monkeypatch):
+    (tmp_path / "site-packages").mkdir()
+    (tmp_path / "site-packages" / "installed_catch.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    directory = tiny_run().directory
+    change_config(directory, env="installed_catch:game")
+    assert evaluation(directory, "--episodes", 3, "--env", "installed_catch:game")["episodes"] == 3

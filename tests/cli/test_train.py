@@ -1,7 +1,9 @@
 """`stacx train`: what it prints and leaves, and what it refuses before anything is done."""
 
+import json
+
 import pytest
-from tiny_runs import assert_same_run, contents, tiny_config, tiny_flags
+from tiny_runs import assert_same_run, change_config, contents, tiny_config, tiny_flags
 
 from stacx.cli.main import main
 from stacx.config import Config
@@ -84,6 +86,24 @@ def test_a_resumed_run_has_the_settings_it_had(tiny_run, trained):
     directory = str(tiny_run().directory)
     for flags in (["--run-dir", directory], [f"--run-dir={directory}"], ["--run_dir", directory]):
         assert trained("--resume", *flags) == tiny_config()
+
+
+def test_a_resumed_run_cannot_have_a_command_executed(refused, tiny_run, tmp_path):
+    run, command = tiny_run().directory, json.dumps({"cmd": f"touch {tmp_path / 'executed'}"})
+    change_config(run, env="subprocess:getoutput", env_args=command)
+    resume = ("--resume", "--run-dir", str(run))
+    assert refused(*resume).endswith("if you trust it, add --env subprocess:getoutput")
+    assert "is a run with env 'subprocess:getoutput', not" in refused(*resume, "--env", "o:f")
+    change_config(run, env="gymnax:Catch-bsuite", env_args="{}", torso="subprocess:getoutput")
+    assert refused(*resume).endswith("if you trust it, add --torso subprocess:getoutput")
+
+
+def test_a_resumed_run_may_call_what_is_named_on_the_command_line(tiny_run, trained):
+    run = tiny_run().directory
+    change_config(run, env="installed.games:Game", torso="installed:torso")
+    named = ("--env", "installed.games:Game", "--torso=installed:torso")
+    config = trained("--resume", "--run-dir", str(run), *named)
+    assert config == tiny_config(env="installed.games:Game", torso="installed:torso")
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 import pickle
 import shutil
+import subprocess
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import message_of
-from tiny_runs import TWO_SEEDS, final_arrays, newest_checkpoint, spoil
+from tiny_runs import TWO_SEEDS, change_config, final_arrays, newest_checkpoint, spoil
 
 import stacx
 from stacx.runs import CheckpointWarning
@@ -129,6 +130,28 @@ def test_what_cannot_be_loaded(tmp_path, tiny_run):
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(stacx.CheckpointError, match="there is no checkpoint"):
         stacx.load(run)
+
+
+def test_a_function_that_a_run_names_is_not_called(tiny_run, monkeypatch, tmp_path):
+    trace = tmp_path / "executed"
+    monkeypatch.setattr(subprocess, "getoutput", lambda *_: trace.touch())
+    run = tiny_run().directory
+    change_config(run, torso="subprocess:getoutput")
+    with pytest.raises(stacx.ConfigError) as caught:
+        stacx.load(run)
+    assert message_of(caught).endswith("if you trust it, add torso='subprocess:getoutput'")
+    with pytest.raises(stacx.ConfigError, match="is a run with torso 'subprocess:getoutput', not"):
+        stacx.load(run, torso="mlp")
+    assert not trace.exists()
+    with pytest.raises(stacx.ConfigError, match="must return a callable"):
+        stacx.load(run, torso="subprocess:getoutput")
+    assert trace.exists()
+
+
+def test_loading_a_policy_does_not_look_at_its_environment(tiny_run):
+    run = tiny_run().directory
+    change_config(run, env="subprocess:getoutput", env_args='{"cmd": "false"}')
+    assert stacx.load(run).num_actions == 3
 
 
 def test_a_damaged_checkpoint_is_no_policy(tiny_run):

@@ -27,6 +27,10 @@ class Arguments:
     """Take the most probable action instead of sampling."""
     gif: Path | None = None
     """Also draw one episode of the first seed into this file."""
+    env: str | None = None
+    """The run's environment, where it is a function in an installed package that you trust."""
+    torso: str | None = None
+    """The run's torso, likewise."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -40,16 +44,20 @@ def run(arguments: Sequence[str]) -> int:
     from stacx.runtimes.compilation import enable_compile_cache
 
     enable_compile_cache()
-    config = RunDirectory.open(parsed.run_dir).config()
+    directory = RunDirectory.open(parsed.run_dir)
+    directory.check_function("env", parsed.env)
+    directory.check_function("torso", parsed.torso)
+    config = directory.config()
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    policies = {seed: load(parsed.run_dir, seed, torso=config.torso) for seed in seeds}
     environment = environments.make(config.env, config.env_args)
     if parsed.gif is not None:
         frames = record_episode(
-            load(parsed.run_dir), environment, seed=parsed.seed, greedy=parsed.greedy
+            policies[config.seed], environment, seed=parsed.seed, greedy=parsed.greedy
         )
         print(f"gif: {write_gif(frames, parsed.gif, frames_per_second(environment))}")
     returns = []
-    for seed in range(config.seed, config.seed + config.num_seeds):
-        policy = load(parsed.run_dir, seed)
+    for seed, policy in policies.items():
         result = evaluate(
             policy,
             environment,

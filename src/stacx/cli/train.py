@@ -50,10 +50,13 @@ def _with_plain_steps(arguments: Sequence[str]) -> list[str]:
 
 def _default_config(arguments: Sequence[str]) -> Config:
     """What the flags are relative to: presets, or the config of the run to resume."""
-    options = take_options(arguments, ("env", "agent", "suite", "run-dir"))
+    options = take_options(arguments, ("env", "torso", "agent", "suite", "run-dir"))
     if "--resume" in arguments and "run-dir" in options:
         from stacx.runs import RunDirectory
 
-        return RunDirectory.open(Path(options["run-dir"])).config()
+        directory = RunDirectory.open(Path(options["run-dir"]))
+        directory.check_function("env", options.get("env"))
+        directory.check_function("torso", options.get("torso"))
+        return directory.config()
     given: Any = {name: options[name] for name in ("env", "agent", "suite") if name in options}
     return Config(**given)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stacx.config import Config
+from stacx.environments import FAMILIES
 from stacx.errors import ConfigError
+from stacx.imports import require_own
 
 
 class RunDirectory:
@@ -104,6 +107,27 @@ class RunDirectory:
             raise ConfigError(f"cannot read {self.config_file}: {error}") from error
         except ConfigError as error:
             raise ConfigError(f"{self.config_file}: {error}") from error
+
+    def check_function(
+        self, setting: Literal["env", "torso"], given: str | None, ask: str | None = None
+    ) -> None:
+        """Whether the function may be called that the config names, if it does, for a setting.
+
+        Args:
+            setting: the setting.
+            given: its value as the caller names it, who then trusts it; None: he does not.
+            ask: how the caller could name it; by default with the setting's flag.
+
+        Raises:
+            ConfigError: if `given` is another function, or is None and the function is not in a
+                file of the user's own.
+        """
+        stored: str = getattr(self.config(), setting)
+        if given not in (None, stored):
+            raise ConfigError(f"{self.path} is a run with {setting} {stored!r}, not {given!r}")
+        family, colon, _ = stored.partition(":")
+        if given is None and colon and not (setting == "env" and family in FAMILIES):
+            require_own(stored, self.path, ask or f"--{setting} {shlex.quote(stored)}")
 
     def metrics(self) -> list[dict[str, Any]]:
         """All complete lines of metrics, oldest first."""

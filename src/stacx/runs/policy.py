@@ -109,19 +109,22 @@ class Policy:
         return policy.sample(Categorical.noise(key, (batch,), self.num_actions)), state
 
 
-def load(directory: Path | str, seed: int | None = None) -> Policy:
+def load(directory: Path | str, seed: int | None = None, *, torso: str | None = None) -> Policy:
     """The policy of a run's newest whole checkpoint. No code of the run is executed.
 
     Args:
         directory: the run directory.
         seed: which of the run's seeds; by default its first.
+        torso: the run's torso, if it is a function in an installed package: to say that it may be
+            called. A function in a file of your own needs no word.
 
     Raises:
-        ConfigError: if it is no run, or has no such seed.
+        ConfigError: if it is no run, has no such seed, or has a torso that may not be called.
         CheckpointError: if no checkpoint is whole.
     """
     run = RunDirectory.open(Path(directory))
     config = run.config()
+    run.check_function("torso", torso, f"torso={config.torso!r}")
     seed = config.seed if seed is None else seed
     if not 0 <= seed - config.seed < config.num_seeds:
         last = config.seed + config.num_seeds - 1
