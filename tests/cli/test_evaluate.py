@@ -1,6 +1,7 @@
 """`stacx eval`: the last line is for programs."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -142,3 +143,48 @@ def test_what_is_named_on_the_command_line_is_trusted(evaluation, tiny_run, tmp_
     directory = tiny_run().directory
     change_config(directory, env="installed_catch:game")
     assert evaluation(directory, "--episodes", 3, "--env", "installed_catch:game")["episodes"] == 3
+
+
+BROKEN = """
+import jax, jax.numpy as jnp, stacx
+
+def game():
+    environment = stacx.environments.make("gymnax:Catch-bsuite")
+    step = type(environment).step
+
+    class Broken(type(environment)):
+        def step(self, key, state, action):
+            state, timestep = step(self, key, state, action)
+            return state, timestep._replace(reward=timestep.reward * PAYS)
+
+    return Broken(*environment.gymnax)
+"""
+
+
+@pytest.fixture
+def paying(tiny_run, tmp_path, monkeypatch):
+    """A run in Catch, where every reward is multiplied."""
+
+    def make(name, factor):
+        monkeypatch.syspath_prepend(tmp_path)
+        (tmp_path / f"{name}.py").write_text(BROKEN.replace("PAYS", factor))
+        directory = tiny_run().directory
+        change_config(directory, env=f"{name}:game")
+        return directory
+
+    return make
+
+
+def test_rewards_that_are_not_finite(refused, paying):
+    line = refused(1, paying("broken_catch", "jnp.nan"), "--episodes", 3)
+    assert line == (
+        "stacx: broken_catch:game returned rewards that are not finite, in 3 of 3 episodes: "
+        "mend the environment\n"
+    )
+
+
+def test_numbers_have_no_noise_of_single_precision(paying, capsys):
+    assert main(["eval", str(paying("small_catch", "0.1")), "--episodes", "10"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.search(r'"mean_return": -0\.\d+, ', last)
+    assert not re.search(r"\d{9}", last)

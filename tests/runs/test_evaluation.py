@@ -91,6 +91,34 @@ def test_episodes_that_do_not_end():
     assert message_of(caught) == "40 of 40 episodes had not ended after 200 steps"
 
 
+def goes_wrong(name, value):
+    """A countdown from 4 that returns something at 2."""
+
+    class Wrong(Countdown):
+        def reset(self, key):
+            return (jnp.int32(4), jnp.int32(4)), jnp.full(1, 4.0)
+
+        def step(self, key, state, action):
+            new_state, timestep = super().step(key, state, action)
+            wrong = jnp.full_like(getattr(timestep, name), value)
+            bad = jnp.where(state[0] == 2, wrong, getattr(timestep, name))
+            return new_state, timestep._replace(**{name: bad})
+
+    return Wrong()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("reward", np.nan), ("reward", -np.inf), ("observation", np.nan)]
+)
+def test_what_is_not_finite_is_the_environments_fault(name, value):
+    with pytest.raises(stacx.BrokenEnvironmentError) as caught:
+        stacx.evaluate(make_policy(0.0), goes_wrong(name, value), episodes=6)
+    assert message_of(caught) == (
+        f"gymnax:Catch-bsuite returned {name}s that are not finite, in 6 of 6 episodes: "
+        "mend the environment"
+    )
+
+
 def test_a_film_has_the_first_and_the_last_state():
     frames = record_episode(make_policy(0.0), Countdown(), seed=0)
     shown = [int(frame[0, 0, 0]) for frame in frames]

@@ -65,18 +65,23 @@ def run(arguments: Sequence[str]) -> int:
             seed=parsed.seed,
             greedy=parsed.greedy,
         )
-        returns.append(result.returns)
+        returns.append(result.returns.astype(np.float64))
         print(
             f"seed {seed}: return {result.returns.mean():.4g} +- {result.returns.std():.3g}, "
             f"length {result.lengths.mean():.4g}, over {parsed.episodes} episodes"
         )
     everything = np.concatenate(returns)
     outcome = {
-        "mean_return": float(everything.mean()),
-        "std_return": float(everything.std()),
+        "mean_return": _rounded(everything.mean()),
+        "std_return": _rounded(everything.std()),
         "episodes": int(everything.size),
-        "mean_return_by_seed": [float(r.mean()) for r in returns],
+        "mean_return_by_seed": [_rounded(r.mean()) for r in returns],
         "greedy": parsed.greedy,
     }
-    print(json.dumps(outcome))
+    print(json.dumps(outcome, allow_nan=False))
     return 0
+
+
+def _rounded(value: float) -> float:
+    """Without the digits that single precision makes up."""
+    return float(f"{value:.7g}")

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from stacx.environments import OnDeviceEnvironment, VectorEnvironment
-from stacx.errors import ConfigError, StacxError
+from stacx.errors import BrokenEnvironmentError, ConfigError, StacxError
 from stacx.runs.failures import running
 from stacx.runs.policy import Policy
 from stacx.types import Parameters
@@ -42,6 +42,7 @@ def evaluate(
 
     Raises:
         ConfigError: if `episodes` is not positive.
+        BrokenEnvironmentError: if the environment returned what is not finite.
         StacxError: if an episode has not ended after `most_steps` steps.
     """
     if episodes <= 0:
@@ -49,16 +50,18 @@ def evaluate(
     vector = VectorEnvironment(environment)
 
     def step(parameters: Parameters, carry: Any, key: Array) -> tuple[Any, None]:
-        state, recurrent, finished, returns, lengths = carry
+        state, recurrent, finished, returns, lengths, bad = carry
+        bad["observations"] |= ~finished & ~_finite(state.observations)
         act_key, env_key = jax.random.split(key)
         actions, recurrent = policy.act_on_batch(
             state.observations, recurrent, None if greedy else act_key, parameters
         )
         state, transition = vector.step(jax.random.split(env_key, episodes), state, actions)
+        bad["rewards"] |= ~finished & ~_finite(transition.rewards)
         first_end = transition.ended & ~finished
         returns = jnp.where(first_end, transition.returns, returns)
         lengths = jnp.where(first_end, transition.lengths, lengths)
-        return (state, recurrent, finished | transition.ended, returns, lengths), None
+        return (state, recurrent, finished | transition.ended, returns, lengths, bad), None
 
     @jax.jit
     def chunk(parameters: Parameters, carry: Any, key: Array) -> Any:
@@ -72,16 +75,28 @@ def evaluate(
         jnp.zeros((episodes,), bool),
         jnp.zeros((episodes,)),
         jnp.zeros((episodes,), jnp.int32),
+        {name: jnp.zeros((episodes,), bool) for name in ("observations", "rewards")},
     )
     for index in range(-(-most_steps // _CHUNK)):
         with running(policy.config.env):
             chunk_key = jax.random.fold_in(step_key, index)
             carry = jax.block_until_ready(chunk(policy.parameters, carry, chunk_key))
+        for name, bad in carry[5].items():
+            if bool(jnp.any(bad)):
+                raise BrokenEnvironmentError(
+                    f"{policy.config.env} returned {name} that are not finite, in {int(bad.sum())} "
+                    f"of {episodes} episodes: mend the environment"
+                )
         if bool(jnp.all(carry[2])):
             return Evaluation(np.asarray(carry[3]), np.asarray(carry[4]))
     raise StacxError(
         f"{int(jnp.sum(~carry[2]))} of {episodes} episodes had not ended after {most_steps} steps"
     )
+
+
+def _finite(values: Array) -> Array:
+    """Which rows of [B, ...] have finite entries only."""
+    return jnp.all(jnp.isfinite(values), axis=tuple(range(1, values.ndim)))
 
 
 def record_episode(
