@@ -45,7 +45,7 @@ def test_the_last_line_is_an_object(evaluation, tiny_run):
 def test_all_seeds_count_and_episodes_can_be_filmed(evaluation, tiny_run, tmp_path):
     directory = tiny_run(**TWO_SEEDS).directory
     film = tmp_path / "films" / "episode.gif"
-    outcome = evaluation(directory, "--episodes", 5, "--greedy", "--gif", film)
+    outcome = evaluation(directory, "--episodes", "0.005k", "--greedy", "--gif", film)
     assert outcome["episodes"] == 10
     assert outcome["greedy"]
     assert len(outcome["mean_return_by_seed"]) == 2
@@ -74,12 +74,28 @@ def test_bad_arguments(refused, tiny_run, tmp_path):
     assert "it has no config.json" in refused(2, tmp_path)
     assert "--episodes must be positive, not 0" in refused(2, directory, "--episodes", 0)
     assert "--episodes must be positive, not -2" in refused(2, directory, "--episodes", -2)
-    assert "--episodes: invalid literal" in refused(2, directory, "--episodes", "many")
+    assert "'many' is not a whole number" in refused(2, directory, "--episodes", "many")
     assert "did you mean --episodes?" in refused(2, directory, "--episode", 3)
-    assert "Missing from stacx eval" in refused(2)
-    film = directory / "config.json" / "film.gif"
-    assert "cannot write " in refused(2, directory, "--gif", film)
+    assert refused(2) == "stacx: stacx eval needs RUN_DIR, the run directory\n"
     assert contents(tmp_path) == before
+
+
+def test_a_film_that_cannot_be_written_is_refused_before_anything_is_done(
+    refused, tiny_run, monkeypatch
+):
+    directory = tiny_run().directory
+    monkeypatch.setattr("stacx.runs.load", None)
+    before = contents(directory)
+    config = directory / "config.json"
+    below = config / "films" / "film.gif"
+    for film, wish in (
+        (below, f"{below} cannot be written: {config} is not a directory"),
+        (directory, f"{directory} is a directory: name a file"),
+        (directory / "film.mp4", f"{directory}/film.mp4 must end in .gif"),
+        (directory / "film", f"{directory}/film must end in .gif"),
+    ):
+        assert refused(2, directory, "--gif", film) == f"stacx: --gif {wish}\n"
+    assert contents(directory) == before
 
 
 def test_a_run_without_a_whole_checkpoint(refused, tiny_run):

@@ -7,7 +7,7 @@ import sys
 import pytest
 from support import message_of
 
-from stacx.cli.parsing import fail, parse, parse_count, take_options
+from stacx.cli.parsing import check_output, fail, parse, parse_count, take_options
 from stacx.errors import ConfigError
 
 
@@ -78,7 +78,7 @@ def encoding(request, monkeypatch):
         ),
         (["--sides", "2"], "--sides must be 3 or more"),
         (["--sides"], "Missing value for argument '--sides'. Expected 1 values."),
-        ([], "Missing from stacx draw: --sides INT How many. (required)"),
+        ([], "stacx draw needs --sides INT, how many"),
         (
             ["--sides", "3", "--color", "blue"],
             "Unrecognized options: --color, blue; did you mean --colour?",
@@ -96,3 +96,12 @@ def test_what_does_not_fit_is_one_line(arguments, message, capfd):
 def test_a_failure_is_one_line_on_the_standard_error(capsys):
     fail("all is\n   lost")
     assert capsys.readouterr() == ("", "stacx: all is lost\n")
+
+
+def test_a_file_that_may_not_be_written(tmp_path, monkeypatch):
+    check_output(tmp_path / "new" / "film.GIF", "--gif", ".gif")
+    (tmp_path / "old.gif").touch()
+    monkeypatch.setattr("os.access", lambda place, mode: False)  # root may write everywhere
+    for file, place in (("new/film.gif", tmp_path), ("old.gif", tmp_path / "old.gif")):
+        with pytest.raises(ConfigError, match=f"cannot be written: you may not write to {place}$"):
+            check_output(tmp_path / file, "--gif", ".gif")

@@ -28,7 +28,8 @@ def test_bad_arguments(tiny_run, tmp_path, capsys, monkeypatch):
         (["nothing"], "nothing is not a run directory: there is no such directory"),
         ([run, "empty"], "empty is not a run directory: it has no config.json"),
         ([run, "--output", "a.tiff.doc"], "cannot write the figure a.tiff.doc"),
-        ([run, "--output", f"{run}/config.json/a.png"], "cannot write the figure"),
+        ([run, "--output", f"{run}/config.json/a.png"], "config.json is not a directory"),
+        ([run, "--output", "empty"], "--output empty is a directory: name a file"),
         ([run, "--out", "a.png"], "did you mean --output?"),
     ):
         assert main(["plot", *arguments]) == 2

@@ -10,14 +10,14 @@ from typing import Annotated
 
 import tyro
 
-from stacx.cli.parsing import parse
+from stacx.cli.parsing import check_output, parse, plain_counts
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """Evaluate a run's newest checkpoint; the last line printed is a JSON object."""
 
-    run_dir: Annotated[Path, tyro.conf.Positional]
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
     """The run directory."""
     episodes: int = 100
     """Episodes of each of the run's seeds, in parallel."""
@@ -26,7 +26,7 @@ class Arguments:
     greedy: bool = False
     """Take the most probable action instead of sampling."""
     gif: Path | None = None
-    """Also draw one episode of the first seed into this file."""
+    """Also draw one episode of the first seed into this file, a .gif."""
     env: str | None = None
     """The run's environment, where it is a function in an installed package that you trust."""
     torso: str | None = None
@@ -35,7 +35,9 @@ class Arguments:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the command."""
-    parsed = parse(Arguments, arguments, command="eval")
+    parsed = parse(Arguments, plain_counts(arguments, "--episodes"), command="eval")
+    if parsed.gif is not None:
+        check_output(parsed.gif, "--gif", ".gif")
     import numpy as np
 
     from stacx import environments

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -74,6 +76,10 @@ def _one_line(box: str) -> str:
     hint = re.search(r"Perhaps you meant:\W*(--[\w-]+)", _BOX.sub("", box))
     text = " ".join(sentence for sentence in sentences if sentence)
     text = re.sub(r"^Error parsing \w+: ", "", text)  # not of a flag: what follows names it
+    missing = re.match(r"Missing from (stacx \w+): ((?:--\S+ )?\S+) (.*)\. \(required\)$", text)
+    if missing:
+        command, name, meaning = missing.groups()
+        text = f"{command} needs {name}, {meaning[0].lower()}{meaning[1:]}"
     return text + (f"; did you mean {hint.group(1)}?" if hint else "")
 
 
@@ -89,6 +95,37 @@ def take_options(arguments: Sequence[str], names: Sequence[str]) -> dict[str, st
             elif index + 1 < len(arguments):
                 found[name] = arguments[index + 1]
     return found
+
+
+def plain_counts(arguments: Sequence[str], flag: str) -> list[str]:
+    """The arguments with `flag 500k` as `flag 500000`."""
+    plain: list[str] = []
+    for argument in arguments:
+        if plain and plain[-1] == flag:
+            plain.append(str(parse_count(argument)))
+        elif argument.startswith(f"{flag}="):
+            plain += [flag, str(parse_count(argument.removeprefix(f"{flag}=")))]
+        else:
+            plain.append(argument)
+    return plain
+
+
+def check_output(file: Path, flag: str, suffix: str | None = None) -> None:
+    """Whether a file can be written, before there is anything to write.
+
+    Raises:
+        ConfigError: if it cannot, or its name does not end in `suffix`.
+    """
+    if file.is_dir():
+        raise ConfigError(f"{flag} {file} is a directory: name a file")
+    if suffix and file.suffix.lower() != suffix:
+        raise ConfigError(f"{flag} {file} must end in {suffix}")
+    folder = next(folder for folder in file.absolute().parents if folder.exists())
+    if not folder.is_dir():
+        raise ConfigError(f"{flag} {file} cannot be written: {folder} is not a directory")
+    place = file if file.exists() else folder
+    if not os.access(place, os.W_OK):
+        raise ConfigError(f"{flag} {file} cannot be written: you may not write to {place}")
 
 
 def fail(message: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from stacx.cli.parsing import parse
+from stacx.cli.parsing import check_output, parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,5 +30,6 @@ def run(arguments: Sequence[str]) -> int:
 
     if not parsed.run_dirs:
         raise ConfigError("stacx plot needs a run directory")
+    check_output(parsed.output, "--output")
     print(plot_runs(parsed.run_dirs, parsed.output))
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stacx.cli.parsing import parse, parse_count, take_options
+from stacx.cli.parsing import parse, plain_counts, take_options
 from stacx.config import Config
 
 
@@ -26,26 +26,13 @@ class Arguments:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the command."""
-    arguments = _with_plain_steps(arguments)
+    arguments = plain_counts(arguments, "--steps")
     default = Arguments(_default_config(arguments))
     parsed = parse(Arguments, arguments, command="train", default=default)
     from stacx.runs import train
 
     train(parsed.config, parsed.run_dir, resume=parsed.resume, quiet=parsed.quiet)
     return 0
-
-
-def _with_plain_steps(arguments: Sequence[str]) -> list[str]:
-    """`--steps 500k` as `--steps 500000`."""
-    plain: list[str] = []
-    for argument in arguments:
-        if plain and plain[-1] == "--steps":
-            plain.append(str(parse_count(argument)))
-        elif argument.startswith("--steps="):
-            plain += ["--steps", str(parse_count(argument.removeprefix("--steps=")))]
-        else:
-            plain.append(argument)
-    return plain
 
 
 def _default_config(arguments: Sequence[str]) -> Config:

@@ -91,7 +91,7 @@ def write_gif(frames: Sequence[UInt8[np.ndarray, "H W 3"]], path: Path, rate: fl
             path, format="GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0
         )
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error}") from error
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
     return path
 
 
