@@ -71,6 +71,8 @@ def test_what_is_no_run_is_not_opened(tmp_path):
         RunDirectory.open(tmp_path)
     with pytest.raises(ConfigError, match="is not a run directory: there is no such directory"):
         RunDirectory.open(tmp_path / "nothing")
+    with pytest.raises(ConfigError, match="is not a run directory: it is not a directory"):
+        RunDirectory.open(a_file(tmp_path / "file"))
 
 
 @pytest.mark.parametrize(
@@ -116,6 +118,16 @@ def test_a_line_cut_short_is_passed_over(run):
     run.append_metrics([{"updates": 1}, {"updates": 2}])
     run.metrics_file.write_text(run.metrics_file.read_text()[:-3])
     assert run.metrics() == [{"updates": 1}]
+
+
+def test_a_damaged_line_is_passed_over(run):
+    run.append_metrics([{"updates": 1}])
+    with run.metrics_file.open("ab") as file:
+        file.write(b'{"updates": 2, "gam\n\xff\xfe\n\n[3]\nnull\n{"seed": 0}\n')
+    run.append_metrics([{"updates": 4}])
+    assert run.metrics() == [{"updates": 1}, {"seed": 0}, {"updates": 4}]
+    assert run.truncate_metrics(4) == [{"updates": 1}, {"updates": 4}]
+    assert run.metrics() == [{"updates": 1}, {"updates": 4}]
 
 
 def test_lines_after_a_checkpoint_are_dropped(run):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,11 +81,13 @@ class RunDirectory:
         """
         run = RunDirectory(path)
         if not run.config_file.is_file():
-            reason = "it has no config.json" if path.is_dir() else "there is no such directory"
+            reason = "there is no such directory"
+            if path.exists():
+                reason = "it has no config.json" if path.is_dir() else "it is not a directory"
             raise ConfigError(f"{path} is not a run directory: {reason}")
         return run
 
-    @contextmanager
+    @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Around the training of a run: no two processes write to it. A kill unlocks it, too.
 
@@ -130,10 +132,11 @@ class RunDirectory:
             require_own(stored, self.path, ask or f"--{setting} {shlex.quote(stored)}")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All complete lines of metrics, oldest first."""
+        """All whole lines of metrics, oldest first; a damaged one is passed over."""
         if not self.metrics_file.exists():
             return []
-        return [json.loads(line) for line in _complete_lines(self.metrics_file.read_bytes())]
+        lines = _complete_lines(self.metrics_file.read_bytes())
+        return [values for values in map(_parse, lines) if values is not None]
 
     def append_metrics(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Adds lines and brings them to the disk. Numbers that are not finite become null."""
@@ -145,7 +148,7 @@ class RunDirectory:
 
     def truncate_metrics(self, updates: int) -> list[dict[str, Any]]:
         """Drops the lines after `updates`, written since the checkpoint, and returns the rest."""
-        kept = [line for line in self.metrics() if line["updates"] <= updates]
+        kept = [line for line in self.metrics() if line.get("updates", math.inf) <= updates]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         _replace(self.metrics_file, text)
         return kept
@@ -173,6 +176,15 @@ def _replace(file: Path, text: str) -> None:
 def _complete_lines(content: bytes) -> list[bytes]:
     """Lines that end; a line cut short by a kill is the last one."""
     return content.split(b"\n")[:-1]
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line, if it is one."""
+    with contextlib.suppress(ValueError):
+        values = json.loads(line)
+        if isinstance(values, dict):
+            return values
+    return None
 
 
 def _finite(line: Mapping[str, Any]) -> dict[str, Any]:
