@@ -1,6 +1,9 @@
 """Commands and exit codes."""
 
+import os
 import signal
+import subprocess
+import sys
 import types
 import warnings
 
@@ -73,12 +76,32 @@ def raises(error):
         (stacx.Interrupted("stopped", signal.SIGINT), 130, "stacx: stopped\n"),
         (KeyboardInterrupt(), 130, "stacx: interrupted\n"),
         (BrokenPipeError(), 1, ""),
+        (OSError(28, "No space left"), 1, "stacx: cannot use the output: No space left\n"),
+        (OSError(13, "Not yours", "a/b"), 1, "stacx: cannot use a/b: Not yours\n"),
     ],
 )
 def test_errors_become_exit_codes_and_one_line(command, capsys, error, code, line):
     command(raises(error))
     assert main(["plot"]) == code
     assert capsys.readouterr() == ("", line)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["envs", "--help"], ["envs"]])
+def test_an_output_that_cannot_be_written(arguments):
+    command = [sys.executable, "-m", "stacx.cli.main", *arguments]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "stacx: cannot use the output: No space left on device\n"
+
+
+def test_an_output_that_nobody_reads():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "stacx.cli.main", "--help"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_a_command_gets_its_arguments_and_gives_its_code(command):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -30,20 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done; 2 bad arguments or configuration; 1 a failure while running; 128 + signal when
         interrupted.
     """
-    command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if command in ("-h", "--help", "help"):
-        print(_usage())
-        return 0
-    if command == "--version":
-        print(stacx.__version__)
-        return 0
-    if command not in _COMMANDS:
-        fail(f"unknown command {command!r}: use {', '.join(_COMMANDS)}")
-        return 2
     logging.getLogger("jax._src.callback").setLevel(logging.CRITICAL)  # the error says as much
     try:
         with _warnings_as_lines():
-            return int(importlib.import_module(_COMMANDS[command][0]).run(rest))
+            code = _run(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
+            sys.stdout.flush()
+            return code
     except ConfigError as error:
         fail(str(error))
         return 2
@@ -56,8 +49,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         fail("interrupted")
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # who reads has read enough
+        _drop_output()
         return 1
+    except OSError as error:
+        place = error.filename or "the output"
+        fail(f"cannot use {place}: {error.strerror or error}")
+        _drop_output()
+        return 1
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Runs the command that comes first, and returns its exit code."""
+    command, *rest = arguments
+    if command in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    if command == "--version":
+        print(stacx.__version__)
+        return 0
+    if command not in _COMMANDS:
+        raise ConfigError(f"unknown command {command!r}: use {', '.join(_COMMANDS)}")
+    return int(importlib.import_module(_COMMANDS[command][0]).run(rest))
+
+
+def _drop_output() -> None:
+    """What is left to print would fail again, and noisily, when Python ends."""
+    with contextlib.suppress(OSError):  # standard output of a test has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
