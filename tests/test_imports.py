@@ -7,7 +7,7 @@ import pytest
 from support import as_module, message_of
 
 from stacx.errors import ConfigError
-from stacx.imports import load_function, require_own
+from stacx.imports import load_function, one_line, require_own
 
 
 @pytest.fixture
@@ -49,13 +49,44 @@ def test_the_working_directory_does_not_hide_installed_modules(directory, monkey
 
 
 def test_no_such_module(directory):
-    assert "cannot import 'not_written' of 'not_written:f'" in refusal("not_written:f")
+    place = "in the working directory or on PYTHONPATH"
+    assert refusal("not_written:f") == (
+        f"cannot import 'not_written' of 'not_written:f': no module 'not_written' {place}"
+    )
+    assert refusal("not.written:f").endswith(f"no module 'not' {place}")
+    assert refusal("json.not_written:f").endswith(f"no module 'json.not_written' {place}")
 
 
-@pytest.mark.parametrize("source", ["1 / 0", "def f(:", "import not_written_either"])
-def test_a_module_that_fails(directory, source):
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("\n1 / 0", "ZeroDivisionError: division by zero (failing.py:2)"),
+        ("def f(:", "SyntaxError: invalid syntax (failing.py, line 1)"),
+        ("import not_written", "ModuleNotFoundError: No module named 'not_written' (failing.py:1)"),
+    ],
+)
+def test_a_module_that_fails(directory, source, reason):
     (directory / "failing.py").write_text(source)
-    assert "cannot import 'failing'" in refusal("failing:f")
+    assert refusal("failing:f") == f"cannot import 'failing' of 'failing:f': {reason}"
+
+
+def test_an_error_says_where_in_the_users_code_it_arose(directory):
+    (directory / "calling.py").write_text("import json\n\ndef f(text):\n    json.loads(text)\n")
+    with pytest.raises(ValueError, match="Expecting value") as caught:
+        load_function("calling:f")("[")
+    assert one_line(caught.value) == (
+        "JSONDecodeError: Expecting value: line 1 column 2 (char 1) (calling.py:4)"
+    )
+    assert one_line(RuntimeError("one.\ntwo")) == "RuntimeError: one"
+    assert one_line(RuntimeError()) == "RuntimeError"
+
+
+def test_a_function_that_is_nearly_there(directory):
+    (directory / "corridor.py").write_text("class Corridor: ...\ndoor = 3\n")
+    assert refusal("corridor:corridor") == (
+        "module 'corridor' has no function 'corridor'; did you mean Corridor?"
+    )
+    assert refusal("corridor:door") == "module 'corridor' has no function 'door'"
 
 
 def test_no_function_named(monkeypatch):

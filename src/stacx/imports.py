@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import importlib.util
 import os
 import sys
 import sysconfig
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ _INSTALLED = (
     *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
 )
 """Where no file is the user's: stacx, the standard library, and installed packages."""
+_HINTS = {"TracerBoolConversionError": "; instead of `if`, use jnp.where or jax.lax.cond"}
+"""What to do about errors whose message does not say so."""
 
 
 def load_function(reference: str) -> Callable[..., Any]:
@@ -32,11 +36,32 @@ def load_function(reference: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        raise ConfigError(f"cannot import {module_name!r} of {reference!r}: {error}") from error
+        reason = one_line(error)
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
+            f"{error.name}."
+        ):
+            reason = f"no module {error.name!r} in the working directory or on PYTHONPATH"
+        raise ConfigError(f"cannot import {module_name!r} of {reference!r}: {reason}") from error
     function = getattr(module, name, None)
     if not callable(function):
-        raise ConfigError(f"module {module_name!r} has no function {name!r}")
+        raise ConfigError(
+            f"module {module_name!r} has no function {name!r}{_suggestion(name, vars(module))}"
+        )
     return function
+
+
+def one_line(error: Exception) -> str:
+    """An error's type, the first line of its message, and where in the user's code it arose.
+
+    JAX's messages have many lines, and most of its tracebacks is not the user's.
+    """
+    text = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(".: ")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if os.path.isfile(frame.filename)]
+    own = [frame for frame in own if _is_users(Path(frame.filename))]
+    if own:
+        text += f" ({_shown(own[-1].filename)}:{own[-1].lineno})"
+    return text + _HINTS.get(type(error).__name__, "")
 
 
 def require_own(reference: str, run: Path, ask: str) -> None:
@@ -68,6 +93,18 @@ def require_own(reference: str, run: Path, ask: str) -> None:
             f"{run} names {reference!r}, which is in no file of your own: if you trust it, "
             f"add {ask}"
         )
+
+
+def _suggestion(name: str, members: Mapping[str, Any]) -> str:
+    functions = {key.lower(): key for key, value in members.items() if callable(value)}
+    close = difflib.get_close_matches(name.lower(), functions, n=1)
+    return f"; did you mean {functions[close[0]]}?" if close else ""
+
+
+def _shown(file: str) -> str:
+    """A path as the user would write it."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _search_working_directory() -> None:

@@ -1,5 +1,7 @@
 """From an id to an environment, and one clear line where there is none."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,9 +75,7 @@ def test_a_missing_engine_says_how_to_install_it(family, extra, wish):
 
 def test_a_family_that_raises(family):
     family(make=lambda name, arguments: 1 / 0, names=lambda: {"Walk": None})
-    assert refusal("mine:Walk").endswith(
-        "mine:Walk cannot be made: ZeroDivisionError: division by zero"
-    )
+    assert "mine:Walk cannot be made: ZeroDivisionError: division by zero (" in refusal("mine:Walk")
 
 
 def own(monkeypatch, function) -> str:
@@ -293,6 +293,14 @@ def test_what_is_wrong_with_an_environment_is_said_before_training(
 ):
     message = refusal(own(monkeypatch, environment))
     assert message.startswith("users_own_module:function" + complaint)
+
+
+def test_an_error_says_where_it_arose_and_what_to_do(monkeypatch):
+    message = refusal(own(monkeypatch, declares(step=branches)))
+    before, hint, rest = message.partition("; instead of `if`, use jnp.where or jax.lax.cond")
+    assert (bool(hint), rest) == (True, "")
+    line = before.removesuffix(")").rpartition("test_registry.py:")[2]
+    assert Path(__file__).read_text().splitlines()[int(line) - 1].strip().startswith("if state")
 
 
 def test_the_check_computes_nothing(monkeypatch):

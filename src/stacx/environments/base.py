@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from stacx.errors import ConfigError
+from stacx.imports import one_line
 from stacx.types import EnvironmentState, Timestep
 
 
@@ -60,11 +61,6 @@ def check_environment(environment: OnDeviceEnvironment, env: str) -> None:
         raise ConfigError(f"{env} raised {one_line(error)}") from error
     if problem:
         raise ConfigError(f"{env}: {problem}")
-
-
-def one_line(error: Exception) -> str:
-    """An error's type and the first line of its message; JAX's messages have many."""
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def _problems(environment: OnDeviceEnvironment) -> Iterator[str]:

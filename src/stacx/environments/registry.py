@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from stacx.environments import gymnax_family
-from stacx.environments.base import OnDeviceEnvironment, check_environment, one_line
+from stacx.environments.base import OnDeviceEnvironment, check_environment
 from stacx.environments.gymnax_family import GymnaxEnvironment
 from stacx.errors import ConfigError
-from stacx.imports import load_function
+from stacx.imports import load_function, one_line
 
 
 class Family(NamedTuple):

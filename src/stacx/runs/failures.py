@@ -10,8 +10,8 @@ from pathlib import Path
 
 import jax
 
-from stacx.environments.base import one_line
 from stacx.errors import BrokenEnvironmentError, StacxError
+from stacx.imports import one_line
 
 _LAST_CALL = re.compile(r'File "([^"]+)", line (\d+), in .*\n(?:    .*\n)*(\S.*)')
 """The last call of a traceback, perhaps its source, and the exception."""
