@@ -23,9 +23,21 @@ def refusal(env, env_args="{}") -> str:
     return message_of(caught)
 
 
-@pytest.mark.parametrize("env", ["CartPole-v1", "gymnax:CartPole", "gymnax:Cartpole-v1"])
-def test_an_unknown_name_suggests_the_nearest(env):
-    assert "did you mean gymnax:CartPole-v1" in refusal(env)
+@pytest.mark.parametrize(
+    ("env", "suggestion"),
+    [
+        ("CartPole-v1", "gymnax:CartPole-v1"),
+        ("gymnax:CartPole", "gymnax:CartPole-v1"),
+        ("gymnax:Cartpole-v1", "gymnax:CartPole-v1"),
+        ("gymnax:CartPole-v0", "gymnax:CartPole-v1"),
+        ("gymnax:breakout", "gymnax:Breakout-MinAtar"),
+        ("gymnax:Breakout-v5", "gymnax:Breakout-MinAtar"),
+        ("gymnax:MountainCar", "gymnax:MountainCar-v0"),  # the other one has continuous actions
+        ("mygame:Catsh", "gymnax:Catch-bsuite"),
+    ],
+)
+def test_an_unknown_name_suggests_the_nearest(env, suggestion):
+    assert f"; did you mean {suggestion}?" in refusal(env)
 
 
 def test_an_unknown_family_says_which_there_are():
@@ -40,8 +52,16 @@ def test_an_id_has_two_parts(env):
     assert "write family:name or package.module:function" in refusal(env)
 
 
-def test_what_is_far_from_everything_has_no_suggestion():
-    assert "did you mean" not in refusal("gymnax:xyzzy")
+@pytest.mark.parametrize("env", ["gymnax:xyzzy", "gymnax:Pendulum-v2", "jumanji:Snake-v1"])
+def test_what_is_far_from_everything_has_no_suggestion(env):
+    assert "did you mean" not in refusal(env)
+
+
+@pytest.mark.parametrize("family", ["atari", "gym", "playground", "dmc", "dmc-pixels", "rwrl"])
+def test_a_family_that_is_not_there_yet(family):
+    assert refusal(f"{family}:Pong") == (
+        f"{family}: environments are not supported in this version (there are: gymnax)"
+    )
 
 
 @pytest.fixture
@@ -63,7 +83,8 @@ def no_engine():
 
 
 @pytest.mark.parametrize(
-    ("extra", "wish"), [("mine", "pip install 'stacx[mine]'"), (None, "reinstall stacx")]
+    ("extra", "wish"),
+    [("mine", "pip install '.[mine]' in stacx's"), (None, "pip install '.' in stacx's")],
 )
 def test_a_missing_engine_says_how_to_install_it(family, extra, wish):
     family(make=lambda name, arguments: Walk(), names=no_engine, extra=extra)
@@ -159,9 +180,13 @@ def test_a_gymnax_environment_that_cannot_be_used(monkeypatch):
 
 
 def test_no_such_module_or_function(monkeypatch):
+    assert refusal("not_written:function") == (
+        "unknown environment family 'not_written' (there are: gymnax), and no module of that name "
+        "in the working directory or on PYTHONPATH"
+    )
     assert "cannot import 'no.such.module'" in refusal("no.such.module:function")
     module = as_module(monkeypatch, number=3)
-    assert "has no function 'number'" in refusal(f"{module}:number")
+    assert refusal(f"{module}:number") == f"module '{module}' has no function 'number'"
 
 
 def test_a_function_that_raises(monkeypatch):
@@ -257,11 +282,25 @@ def branches(self, key, state, action):
             ": the observation of reset is float32[2], not uint8[2] (declared)",
         ),
         (resets(observation={"a": jnp.zeros(2)}), ": the observation of reset is PyTreeDef("),
-        (returns("reset", jnp.zeros(2)), ": reset must return (state, observation), not "),
-        (returns("reset", 1), ": reset must return (state, observation), not "),
+        (
+            returns("reset", jnp.zeros(2)),
+            ": reset must return (state, observation), not float32[2]",
+        ),
+        (returns("reset", (1, 2, 3)), ": reset must return (state, observation), not a tuple of 3"),
+        (returns("reset", [1, 2]), ": reset must return (state, observation), not a list"),
         (returns("reset", "nothing"), " raised TypeError: "),
-        (returns("step", ({}, jnp.zeros(2), 1.0, False, {})), ": step must return (state, stacx.T"),
-        (returns("step", ({}, (jnp.zeros(2), 1.0))), ": step must return (state, stacx.Timestep)"),
+        (
+            returns("step", ({}, jnp.zeros(2), 1.0, False, {})),
+            ": step must return (state, stacx.Timestep), not a tuple of 5",
+        ),
+        (
+            returns("step", ({}, (jnp.zeros(2), 1.0, False))),
+            ": step must return (state, stacx.Timestep), not (state, a tuple of 3)",
+        ),
+        (
+            returns("step", Timestep(jnp.zeros(2), 1.0, False, False)),
+            ": step must return (state, stacx.Timestep), not a Timestep",
+        ),
         (declares(reset=lambda self: None), " raised TypeError: "),
         (declares(step=lambda *arguments: int("x")), " raised ValueError: invalid literal for int"),
         (declares(step=branches), " raised TracerBoolConversionError: Attempted boolean conv"),

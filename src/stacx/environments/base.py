@@ -75,13 +75,15 @@ def _problems(environment: OnDeviceEnvironment) -> Iterator[str]:
 
     first = jax.eval_shape(environment.reset, key)
     if not isinstance(first, tuple) or len(first) != 2:
-        yield f"reset must return (state, observation), not {first}"
+        yield f"reset must return (state, observation), not {_kind(first)}"
     state, observation = first
     yield from _differences("the observation of reset", observation, declared, "declared")
 
     second = jax.eval_shape(environment.step, key, state, jax.ShapeDtypeStruct((), jnp.int32))
-    if not isinstance(second, tuple) or len(second) != 2 or not isinstance(second[1], Timestep):
-        yield f"step must return (state, stacx.Timestep), not {second}"
+    if not isinstance(second, tuple) or len(second) != 2:
+        yield f"step must return (state, stacx.Timestep), not {_kind(second)}"
+    if not isinstance(second[1], Timestep):
+        yield f"step must return (state, stacx.Timestep), not (state, {_kind(second[1])})"
     new_state, timestep = second
     yield from _differences("the state of step", new_state, state, "that of reset")
     yield from _differences("the observation of step", timestep.observation, declared, "declared")
@@ -103,6 +105,13 @@ def _differences(name: str, found: Any, wanted: Any, meaning: str) -> Iterator[s
         if _text(leaf) != _text(wanted_leaf):
             place = name + jax.tree_util.keystr(path)
             yield f"{place} is {_text(leaf)}, not {_text(wanted_leaf)} ({meaning})"
+
+
+def _kind(value: Any) -> str:
+    """What kind of thing was returned, in a few words."""
+    if type(value) is tuple:
+        return f"a tuple of {len(value)}"
+    return _text(value) if hasattr(value, "shape") else f"a {type(value).__name__}"
 
 
 def _text(array: Any) -> str:

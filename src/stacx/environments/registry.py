@@ -28,8 +28,15 @@ class Family(NamedTuple):
     extra: str | None = None
     """The extra of stacx that installs the engine; None: it is always there."""
 
+    @property
+    def installation(self) -> str:
+        """The command that installs the engine."""
+        extra = f"[{self.extra}]" if self.extra else ""
+        return f"pip install '.{extra}' in stacx's project directory"
+
 
 FAMILIES: dict[str, Family] = {}
+_NOT_YET = ("atari", "gym", "playground", "dmc", "dmc-pixels", "rwrl")
 
 _MEMBERS = ("observation_shape", "observation_dtype", "num_actions", "reset", "step")
 
@@ -67,12 +74,18 @@ def _make(env: str, arguments: dict[str, Any]) -> OnDeviceEnvironment:
         )
     family = FAMILIES.get(family_name)
     if family is None:
+        if family_name in _NOT_YET:
+            raise ConfigError(
+                f"{family_name}: environments are not supported in this version "
+                f"(there are: {', '.join(FAMILIES)})"
+            )
         return _make_own(env, arguments)
     try:
         names = family.names()
     except ImportError as error:
-        wish = f"pip install 'stacx[{family.extra}]'" if family.extra else "reinstall stacx"
-        raise ConfigError(f"{env} needs a package that is missing ({error}): {wish}") from error
+        raise ConfigError(
+            f"{env} needs a package that is missing ({error}): {family.installation}"
+        ) from error
     if name not in names:
         raise ConfigError(f"unknown environment {env!r}{_suggestion(env)}; see stacx envs")
     obstacle = names[name]
@@ -91,12 +104,13 @@ def _make_own(env: str, arguments: dict[str, Any]) -> OnDeviceEnvironment:
     try:
         function = load_function(env)
     except ConfigError as error:
-        if "." in module:
+        cause = error.__cause__
+        if not (isinstance(cause, ModuleNotFoundError) and cause.name == module):
             raise
         families = ", ".join(FAMILIES)
         raise ConfigError(
             f"unknown environment family {module!r} (there are: {families}), and no module of "
-            f"that name: {error}{_suggestion(env)}"
+            f"that name in the working directory or on PYTHONPATH{_suggestion(env)}"
         ) from error
     try:
         environment = function(**arguments)
@@ -116,10 +130,21 @@ def _make_own(env: str, arguments: dict[str, Any]) -> OnDeviceEnvironment:
 
 
 def _suggestion(env: str) -> str:
-    known = [f"{f}:{n}" for f, family in FAMILIES.items() for n in _names_or_none(family)]
-    wanted = env if ":" in env else f"gymnax:{env}"
-    close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    """The ids that can be trained on whose name, or its part before a hyphen, is nearly that."""
+    wanted = env.rpartition(":")[2].lower()
+    close = {
+        f"{family_name}:{name}": nearness
+        for family_name, family in FAMILIES.items()
+        for name, obstacle in _names_or_none(family).items()
+        if obstacle is None and (nearness := _nearness(wanted, name.lower())) >= 0.8
+    }
+    best = sorted(close, key=lambda known: -close[known])[:2]
+    return f"; did you mean {' or '.join(best)}?" if best else ""
+
+
+def _nearness(wanted: str, name: str) -> float:
+    pairs = ((wanted, name), (wanted.partition("-")[0], name.partition("-")[0]))
+    return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
 
 
 def _names_or_none(family: Family) -> Mapping[str, str | None]:
