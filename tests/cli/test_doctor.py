@@ -23,6 +23,7 @@ def test_all_is_well(capsys):
     assert f"jax {jax.__version__}\n" in out
     assert f"device 0: {jax.devices()[0].platform}" in out
     assert "engine gymnax: 1 environments" in out
+    assert "stacx[" not in out
     assert "compiled programs are kept in " in out
     assert out.endswith("all is well\n")
 
@@ -42,7 +43,7 @@ def test_a_missing_package(capsys, monkeypatch):
     monkeypatch.setattr(doctor.importlib.metadata, "version", missing("optax"))
     assert main(["doctor"]) == 1
     out = capsys.readouterr().out
-    assert "problem: optax is not installed: pip install" in out
+    assert "problem: optax is not installed: pip install . in stacx's project directory" in out
     assert out.endswith("1 problems\n")
 
 
@@ -58,7 +59,7 @@ def test_jax_that_cannot_compute(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [
-        (ImportError("no engine"), 0, "engine mine: not installed (no engine); pip install 'st"),
+        (ImportError("no engine"), 0, "engine mine: not installed (no engine); pip install '.[m"),
         (ValueError("bad engine"), 1, "problem: engine mine fails: bad engine"),
     ],
 )

@@ -37,7 +37,9 @@ def _print_versions() -> list[str]:
         try:
             print(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
-            problems.append(f"{package} is not installed: pip install --force-reinstall stacx")
+            problems.append(
+                f"{package} is not installed: pip install . in stacx's project directory"
+            )
     return problems
 
 
@@ -54,7 +56,9 @@ def _check_devices() -> list[str]:
     except Exception as error:
         return [f"JAX cannot compute: {error}"]
     if jax.default_backend() == "cpu":
-        print("no accelerator: for an NVIDIA GPU, pip install 'stacx[cuda]'")
+        print(
+            "no accelerator: for an NVIDIA GPU, pip install '.[cuda]' in stacx's project directory"
+        )
     return []
 
 
@@ -70,7 +74,7 @@ def _check_engines() -> list[str]:
             family.make(usable[0], {})
             print(f"engine {name}: {len(usable)} environments")
         except ImportError as error:
-            print(f"engine {name}: not installed ({error}); pip install 'stacx[{family.extra}]'")
+            print(f"engine {name}: not installed ({error}); {family.installation}")
         except Exception as error:
             problems.append(f"engine {name} fails: {error}")
     try:

@@ -35,9 +35,10 @@ def run(arguments: Sequence[str]) -> int:
         try:
             names = family.names()
         except ImportError:
-            print(f"{name}: pip install 'stacx[{family.extra}]'")
+            print(f"{name}: {family.installation}")
             continue
         for environment, obstacle in names.items():
             print(f"{name}:{environment}" + (f"  ({obstacle})" if obstacle else ""))
-    print("package.module:function  (your own; see docs/guide.md)")
+    if parsed.family is None:
+        print("package.module:function  (your own; see docs/guide.md)")
     return 0
