@@ -135,9 +135,8 @@ RANGES = {
         "lambda_": (1.1,),
         "alpha": (-1.0,),
         "rmsprop_decay": (1.1,),
-        "meta_b1": (1.1,),
-        "meta_b2": (-0.1,),
     },
+    "0 or more and below 1": {"meta_b1": (1.0, -0.1), "meta_b2": (1.0, math.nan)},
     "zero or more": {
         "end_learning_rate": (-1.0,),
         "meta_learning_rate": (-1.0, math.nan),
@@ -158,6 +157,10 @@ RANGES = {
     "a JSON object": {"env_args": ("", "[1]", "3", "{a: 1}", "null")},
 }
 WRONG_TYPES = {
+    "env": (3, None),
+    "agent": (["x"], 3),
+    "suite": (["x"], None),
+    "tune": (3, ["gamma"]),
     "steps": ("many", 1.5, True, None),
     "seed": (0.0,),
     "heads": ("3",),

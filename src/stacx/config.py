@@ -144,6 +144,7 @@ class Config:
     """Stop after this many updates in a row with a gradient or metagradient that is not finite."""
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if self.agent not in AGENTS:
             raise ConfigError(f"unknown agent {self.agent!r}: use {_listed(AGENTS)}")
         if self.suite is _PRESET:
@@ -154,7 +155,6 @@ class Config:
             if getattr(self, name) is _PRESET:
                 object.__setattr__(self, name, setting.value)
         object.__setattr__(self, "tune", _canonical_tune(self.tune))
-        _check_types(self)
         _check_ranges(self)
 
     @property
@@ -250,6 +250,8 @@ def _check_types(config: Config) -> None:
     }
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
+        if value is _PRESET:
+            continue
         kind = str(field.type).removeprefix("Annotated[").partition(", ")[0]
         allowed = kinds.get(kind)
         if allowed and (not isinstance(value, allowed) or isinstance(value, bool)):
@@ -272,8 +274,10 @@ def _check_ranges(config: Config) -> None:
         require(getattr(config, name) > 0, name, "positive")
     for name in ("checkpoints_kept", "max_skipped_updates"):
         require(getattr(config, name) > 0, name, "positive")
-    for name in ("gamma", "lambda_", "alpha", "rmsprop_decay", "meta_b1", "meta_b2"):
+    for name in ("gamma", "lambda_", "alpha", "rmsprop_decay"):
         require(0.0 <= getattr(config, name) <= 1.0, name, "between 0 and 1")
+    for name in ("meta_b1", "meta_b2"):
+        require(0.0 <= getattr(config, name) < 1.0, name, "0 or more and below 1")
     for name in ("learning_rate", "rmsprop_eps", "max_gradient_norm", "meta_eps", "clip_rho"):
         require(getattr(config, name) > 0.0, name, "positive")
     for name in (
