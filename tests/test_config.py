@@ -150,6 +150,7 @@ RANGES = {
         "seed": (-1,),
         "overlap": (-1,),
         "clip_c": (-1.0,),
+        "checkpoint_points": (-1,),
         "checkpoint_minutes": (-1.0,),
     },
     "below": {"seed": (2**31,), "overlap": (20, 21)},
@@ -198,7 +199,8 @@ def test_types(name, value):
 
 def test_the_edges_of_ranges_are_allowed():
     Config(gamma=1.0, lambda_=0, alpha=0.0, g_kl=0, meta_learning_rate=0.0, clip_c=0.0, steps=1)
-    Config(overlap=19, seed=2**31 - 1, checkpoint_minutes=0, env_args="{}", rmsprop_decay=0)
+    Config(overlap=19, seed=2**31 - 1, env_args="{}", rmsprop_decay=0)
+    Config(checkpoint_points=0, checkpoint_minutes=0)
 
 
 def test_an_unknown_agent_or_suite_names_those_there_are():

@@ -29,13 +29,19 @@ TINY = {
     "mlp_widths": (8,),
     "steps": 2000,
     "log_points": 5,
+    "checkpoint_points": 0,
 }
 """A hundred updates."""
 OFTEN = {"checkpoint_minutes": 0.0}
 """A checkpoint after every chunk."""
 TWO_SEEDS = {"agent": "stacx", "tune": "gamma,g_e", "seed": 3, "num_seeds": 2, "lstm_size": 4}
 """What else there is: several seeds, several heads, memory, outer values."""
-_OF_THE_HOST = {"log_points": 100, "checkpoint_minutes": 2.0, "checkpoints_kept": 3}
+_OF_THE_HOST = {
+    "log_points": 100,
+    "checkpoint_points": 10,
+    "checkpoint_minutes": 2.0,
+    "checkpoints_kept": 3,
+}
 """Settings that do not change the compiled program."""
 
 

@@ -136,8 +136,10 @@ class Config:
     # --- the run ---
     log_points: int = 100
     """Lines of metrics per seed, evenly spread over the run."""
+    checkpoint_points: int = 10
+    """Checkpoints evenly spread over the run; 0: only by minutes and at the end."""
     checkpoint_minutes: float = 2.0
-    """Minutes between checkpoints; there is always one at the end."""
+    """Minutes after which there is another checkpoint in any case."""
     checkpoints_kept: int = 3
     """The newest checkpoints that stay on disk."""
     max_skipped_updates: int = 50
@@ -290,7 +292,9 @@ def _check_ranges(config: Config) -> None:
         "g_kl",
     ):
         require(getattr(config, name) >= 0.0, name, "zero or more")
-    for name in ("lstm_size", "torso_output", "seed", "overlap", "clip_c", "checkpoint_minutes"):
+    for name in ("lstm_size", "torso_output", "seed", "overlap", "clip_c"):
+        require(getattr(config, name) >= 0, name, "zero or more")
+    for name in ("checkpoint_points", "checkpoint_minutes"):
         require(getattr(config, name) >= 0, name, "zero or more")
     require(config.seed < 2**31, "seed", "below 2^31")
     require(config.overlap < config.trajectory_length, "overlap", "below --trajectory-length")

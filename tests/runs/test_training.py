@@ -7,12 +7,20 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import TWO_SEEDS, contents, final_arrays, lines_of, tiny_config
+from tiny_runs import (
+    TWO_SEEDS,
+    assert_same_run,
+    contents,
+    final_arrays,
+    lines_of,
+    tiny_config,
+)
 
 import stacx
 from stacx.agents import METAPARAMETERS
 from stacx.config import Config
 from stacx.runs import RunDirectory
+from stacx.runs.checkpoints import Checkpoints
 from stacx.runs.training import default_directory
 
 
@@ -99,6 +107,14 @@ def test_the_number_of_lines_does_not_change_the_run(tiny_run):
     for name, array in arrays.items():
         if not name.startswith(".interval"):
             np.testing.assert_array_equal(array, others[name], strict=True, err_msg=name)
+
+
+@pytest.mark.parametrize(("points", "updates"), [(0, [100]), (1, [100]), (3, [100, 67, 34])])
+def test_checkpoints_are_spread_over_the_run_and_do_not_change_it(tiny_run, points, updates):
+    """With a line at every update, chunks are of one."""
+    run = tiny_run(log_points=100, checkpoint_points=points)
+    assert Checkpoints(RunDirectory(run.directory).checkpoints).steps() == updates
+    assert_same_run(run.directory, tiny_run("other", log_points=100).directory)
 
 
 def test_seeds_differ(run):

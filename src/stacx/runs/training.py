@@ -160,7 +160,7 @@ class _Training:
             while updates < config.total_updates:
                 boundary = self._next_boundary(updates)
                 state = self._run_chunk(state, boundary - updates)
-                updates = int(state.iteration[0])
+                before, updates = updates, int(state.iteration[0])
                 failure = self._failure(state)
                 if updates == boundary or failure:
                     now = time.monotonic()
@@ -173,7 +173,9 @@ class _Training:
                 if self._request.signum is not None:
                     self._save(updates, state)
                     self._leave(updates, self._request.signum)
-                if time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
+                points = config.checkpoint_points
+                due = self._passed(updates, points) > self._passed(before, points)
+                if due or time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
                     self._save(updates, state)
                     saved_at = time.monotonic()
             self._save(updates, state)
@@ -181,9 +183,13 @@ class _Training:
     def _next_boundary(self, updates: int) -> int:
         """The next number of updates at which a line of metrics is due."""
         total, points = self._config.total_updates, self._config.log_points
-        # Boundary k is ceil(k total / points); the next one is the first beyond `updates`.
-        k = updates * points // total + 1
+        # Point k is at ceil(k total / points); the next one is the first beyond `updates`.
+        k = self._passed(updates, points) + 1
         return min(-(-k * total // points), total)
+
+    def _passed(self, updates: int, points: int) -> int:
+        """How many of `points` spread evenly over the run have been reached."""
+        return updates * points // self._config.total_updates
 
     def _run_chunk(self, state: TrainState, most: int) -> TrainState:
         """At most `most` iterations, and about as many as fit in `_CHUNK_SECONDS`."""
