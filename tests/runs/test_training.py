@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import types
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tiny_runs import (
 import stacx
 from stacx.agents import METAPARAMETERS
 from stacx.config import Config
-from stacx.runs import RunDirectory
+from stacx.runs import RunDirectory, training
 from stacx.runs.checkpoints import Checkpoints
 from stacx.runs.training import default_directory
 
@@ -68,6 +69,21 @@ def test_a_line_has_everything_that_the_contract_names(run):
         assert line["skipped_updates"] == 0
         assert 0 < line["entropy/0"] <= math.log(3) + 1e-6
         assert line["value_min/2"] <= line["value_max/2"]
+
+
+def test_compilation_does_not_count_as_training_time(tmp_path, monkeypatch):
+    """On a clock where it takes a hundred seconds, and then every update one."""
+    run, now = training.OnDeviceRuntime.run, [0.0]
+
+    def timed(runtime, state, iterations):
+        now[0] += 100 * (now[0] == 0) + iterations
+        return run(runtime, state, iterations)
+
+    monkeypatch.setattr(training.OnDeviceRuntime, "run", timed)
+    monkeypatch.setattr(training, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(training, "plot_runs", lambda directories, output: output)
+    lines = stacx.train(tiny_config(), tmp_path / "run", quiet=True).metrics()
+    assert [line["steps_per_second"] for line in lines] == 5 * [20.0]
 
 
 def test_metaparameters_are_those_of_the_inner_loss(run):

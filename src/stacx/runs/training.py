@@ -131,7 +131,6 @@ class _Training:
         self._last_lines: dict[int, dict[str, Any]] = {}
         self._warned: set[tuple[int, int]] = set()
         self._seconds_per_update: float | None = None
-        self._compiled = False
         self._saved: int | None = None
 
     def run(self, *, resume: bool) -> None:
@@ -154,9 +153,10 @@ class _Training:
 
     def _loop(self, updates: int, state: TrainState) -> None:
         config = self._config
-        saved_at = time.monotonic()
-        interval_start, interval_updates = time.monotonic(), updates
         with self._console, EventWriters(self._directory.events, updates) as events:
+            state = self._iterate(state, 0)  # compiles, which is no part of the first rate
+            saved_at = interval_start = time.monotonic()
+            interval_updates = updates
             while updates < config.total_updates:
                 boundary = self._next_boundary(updates)
                 state = self._run_chunk(state, boundary - updates)
@@ -198,12 +198,13 @@ class _Training:
             fitting = int(_CHUNK_SECONDS / max(self._seconds_per_update, 1e-6))
         iterations = max(1, min(most, fitting))
         start = time.monotonic()
-        with running(self._config.env):
-            state = jax.block_until_ready(self._runtime.run(state, iterations))
-        if self._compiled:
-            self._seconds_per_update = (time.monotonic() - start) / iterations
-        self._compiled = True
+        state = self._iterate(state, iterations)
+        self._seconds_per_update = (time.monotonic() - start) / iterations
         return state
+
+    def _iterate(self, state: TrainState, iterations: int) -> TrainState:
+        with running(self._config.env):
+            return jax.block_until_ready(self._runtime.run(state, iterations))
 
     def _record(
         self, updates: int, state: TrainState, steps_per_second: float, events: EventWriters
