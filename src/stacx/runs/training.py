@@ -22,7 +22,7 @@ from stacx.errors import (
     StacxError,
 )
 from stacx.reporting import plot_runs
-from stacx.runs.checkpoints import Checkpoints, CheckpointWarning, unflatten
+from stacx.runs.checkpoints import Checkpoints, unflatten
 from stacx.runs.console import TrainingConsole
 from stacx.runs.directory import RunDirectory
 from stacx.runs.events import EventWriters
@@ -34,6 +34,10 @@ from stacx.runtimes.on_device import OnDeviceRuntime, TrainState
 
 _CHUNK_SECONDS = 0.5
 """How long the compiled program runs before the host looks at signals."""
+
+
+class TrainingWarning(UserWarning):
+    """A run goes on, but something about it is worth a look."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +69,7 @@ def train(
         run_dir: the run directory; by default a new one under `runs/`.
         resume: continue the run in `run_dir` from its newest whole checkpoint. An on-device run
             continues bit for bit, as if it had never stopped.
-        quiet: print nothing.
+        quiet: print nothing; warnings are given all the same.
 
     Returns:
         The run.
@@ -129,7 +133,7 @@ class _Training:
         self._request = request
         self._checkpoints = Checkpoints(directory.checkpoints, kept=config.checkpoints_kept)
         self._last_lines: dict[int, dict[str, Any]] = {}
-        self._warned: set[tuple[int, int]] = set()
+        self._warned: set[Any] = set()
         self._seconds_per_update: float | None = None
         self._saved: int | None = None
 
@@ -222,16 +226,19 @@ class _Training:
         self._console.update(updates, lines, steps_per_second)
 
     def _warn_of(self, head: int, line: dict[str, Any]) -> None:
-        if (line["seed"], head) in self._warned:
-            return
-        self._warned.add((line["seed"], head))
-        self._console.say(
-            f"warning: auxiliary head {head + 1} of seed {line['seed']} runs away: values "
+        self._warn_once(
+            (line["seed"], head),
+            f"auxiliary head {head + 1} of seed {line['seed']} runs away: values "
             f"{line[f'value_min/{head}']:.3g} to {line[f'value_max/{head}']:.3g}, largest "
             f"importance weight {line[f'importance_max/{head}']:.3g}, entropy "
             f"{line[f'entropy/{head}']:.3g}; a smaller --reward-scale, a larger --g-e or a wider "
-            "torso keep heads together (docs/guide.md)"
+            "torso keep heads together (docs/guide.md)",
         )
+
+    def _warn_once(self, what: Any, message: str) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
+            warnings.warn(message, TrainingWarning, stacklevel=2)
 
     def _failure(self, state: TrainState) -> StacxError | None:
         """Why the run cannot go on, if so."""
@@ -282,11 +289,7 @@ class _Training:
             self._console.say("there is no checkpoint yet: starting from the beginning")
             self._truncate_metrics(0)
             return self._start()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", CheckpointWarning)
-            updates, arrays, _ = self._checkpoints.load_newest()
-        for warning in caught:
-            self._console.say(f"warning: {warning.message}")
+        updates, arrays, _ = self._checkpoints.load_newest()
         self._truncate_metrics(updates)
         steps = updates * self._config.batch_steps
         self._console.say(f"resumed at {steps:,} steps ({updates} updates)")

@@ -1,0 +1,48 @@
+"""A run that goes on, but should be looked at, says so in a warning, even if it is quiet."""
+
+import pytest
+from tiny_runs import TWO_SEEDS, tiny_config
+
+import stacx
+from stacx.runs import training
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    monkeypatch.setattr(training, "plot_runs", lambda directories, output: output)
+
+
+@pytest.fixture
+def warnings_of(tmp_path):
+    """The warnings of a run with these settings."""
+
+    def run(**settings):
+        with pytest.warns(stacx.TrainingWarning) as caught:
+            stacx.train(tiny_config(**settings), tmp_path / "run", quiet=True)
+        return [str(warning.message) for warning in caught]
+
+    return run
+
+
+@pytest.fixture
+def doctored(monkeypatch):
+    """Changes every line of metrics."""
+    original = training.metric_lines
+
+    def change(**changes):
+        def metric_lines(*arguments):
+            return [line | changes for line in original(*arguments)]
+
+        monkeypatch.setattr(training, "metric_lines", metric_lines)
+
+    return change
+
+
+def test_a_head_that_runs_away_is_named_once_per_seed(warnings_of, doctored):
+    doctored(**{"value_max/1": 1e6})
+    messages = warnings_of(**TWO_SEEDS)
+    assert [message.partition(": ")[0] for message in messages] == [
+        "auxiliary head 2 of seed 3 runs away",
+        "auxiliary head 2 of seed 4 runs away",
+    ]
+    assert "to 1e+06, largest importance weight " in messages[0]
