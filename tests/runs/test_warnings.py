@@ -1,6 +1,8 @@
 """A run that goes on, but should be looked at, says so in a warning, even if it is quiet."""
 
+import jax.numpy as jnp
 import pytest
+from support import Walk, as_module
 from tiny_runs import TWO_SEEDS, tiny_config
 
 import stacx
@@ -46,3 +48,26 @@ def test_a_head_that_runs_away_is_named_once_per_seed(warnings_of, doctored):
         "auxiliary head 2 of seed 4 runs away",
     ]
     assert "to 1e+06, largest importance weight " in messages[0]
+
+
+class Endless(Walk):
+    def step(self, key, state, action):
+        state, timestep = super().step(key, (state[0] * 0, state[1] * 0), action)
+        return state, timestep._replace(terminated=jnp.bool_(False), truncated=jnp.bool_(False))
+
+
+def test_an_environment_whose_episodes_never_end(warnings_of, monkeypatch):
+    """As soon as that can be told, and at the end: after 300 of 500 steps of an environment."""
+    monkeypatch.setattr(training, "_ENDLESS_STEPS", 250)
+    env = as_module(monkeypatch, Endless=Endless) + ":Endless"
+    messages = warnings_of(env=env, agent="impala", tune="none")
+    assert [message.partition(", so ")[0] for message in messages] == [
+        f"no episode of {env} has ended in {steps} steps of each environment"
+        for steps in (300, 500)
+    ]
+    assert "`terminated` and `truncated`" in messages[0]
+
+
+def test_a_first_episode_may_be_late(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_ENDLESS_STEPS", 0)
+    stacx.train(tiny_config(), tmp_path / "run", quiet=True)

@@ -34,6 +34,8 @@ from stacx.runtimes.on_device import OnDeviceRuntime, TrainState
 
 _CHUNK_SECONDS = 0.5
 """How long the compiled program runs before the host looks at signals."""
+_ENDLESS_STEPS = 10_000
+"""Steps of an environment within which an episode should have ended."""
 
 
 class TrainingWarning(UserWarning):
@@ -170,6 +172,7 @@ class _Training:
                     now = time.monotonic()
                     steps = (updates - interval_updates) * config.batch_steps * config.num_seeds
                     self._record(updates, state, steps / (now - interval_start), events)
+                    self._look_for_endless_episodes(updates)
                     interval_start, interval_updates = now, updates
                     state = self._runtime.clear_interval(state)
                 if failure:
@@ -234,6 +237,18 @@ class _Training:
             f"{line[f'entropy/{head}']:.3g}; a smaller --reward-scale, a larger --g-e or a wider "
             "torso keep heads together (docs/guide.md)",
         )
+
+    def _look_for_endless_episodes(self, updates: int) -> None:
+        """Warns where it first can be told, and at the end of the run."""
+        steps = updates * self._config.batch_steps // self._config.num_envs
+        ended = any(line["episode_return"] is not None for line in self._last_lines.values())
+        if not ended and steps > _ENDLESS_STEPS:
+            self._warn_once(
+                ("endless", updates == self._config.total_updates),
+                f"no episode of {self._config.env} has ended in {steps:,} steps of each "
+                "environment, so there is no return: check its `terminated` and `truncated`, one "
+                "of which must become true",
+            )
 
     def _warn_once(self, what: Any, message: str) -> None:
         if what not in self._warned:
