@@ -50,6 +50,12 @@ def test_a_head_that_runs_away_is_named_once_per_seed(warnings_of, doctored):
     assert "to 1e+06, largest importance weight " in messages[0]
 
 
+def test_updates_that_were_skipped_are_counted_over_seeds(warnings_of, doctored):
+    doctored(skipped_updates=7)
+    (message,) = warnings_of(**TWO_SEEDS)
+    assert message.startswith("14 of 200 updates were skipped, since their gradient or ")
+
+
 class Endless(Walk):
     def step(self, key, state, action):
         state, timestep = super().step(key, (state[0] * 0, state[1] * 0), action)

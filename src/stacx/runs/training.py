@@ -186,6 +186,7 @@ class _Training:
                     self._save(updates, state)
                     saved_at = time.monotonic()
             self._save(updates, state)
+        self._look_for_skipped_updates()
 
     def _next_boundary(self, updates: int) -> int:
         """The next number of updates at which a line of metrics is due."""
@@ -248,6 +249,16 @@ class _Training:
                 f"no episode of {self._config.env} has ended in {steps:,} steps of each "
                 "environment, so there is no return: check its `terminated` and `truncated`, one "
                 "of which must become true",
+            )
+
+    def _look_for_skipped_updates(self) -> None:
+        skipped = sum(line["skipped_updates"] for line in self._last_lines.values())
+        if skipped:
+            updates = self._config.total_updates * self._config.num_seeds
+            self._warn_once(
+                "skipped",
+                f"{skipped:,} of {updates:,} updates were skipped, since their gradient or "
+                "metagradient was not finite; a smaller --learning-rate or --reward-scale helps",
             )
 
     def _warn_once(self, what: Any, message: str) -> None:
