@@ -1,8 +1,10 @@
 """The first signal is a request; the handlers of before come back."""
 
+import hashlib
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -31,6 +33,30 @@ def test_the_first_signal_is_a_request_and_the_second_acts(received, signum):
         assert received == []
         os.kill(os.getpid(), signal.SIGTERM)
         assert received == [signal.SIGTERM]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_signal_is_acknowledged_once_and_at_once(received, capfd, quiet):
+    with stop_on_signals(quiet=quiet):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert received == [signal.SIGINT]
+    line = "stacx: stopping after the current chunk; a checkpoint will be written\n"
+    assert capfd.readouterr().err == ("" if quiet else line)
+
+
+def test_the_word_comes_while_a_long_call_of_c_lasts(received, monkeypatch):
+    """Such as XLA's compiler; handlers of Python run after it."""
+    words = []
+    monkeypatch.setattr(os, "write", lambda *_: words.append(time.monotonic()))
+    kill = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    with stop_on_signals():
+        kill.start()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 4_000_000)
+        end = time.monotonic()
+    kill.join()
+    (word,) = words
+    assert end - word > 0.2
 
 
 def test_afterwards_all_is_as_before(received):

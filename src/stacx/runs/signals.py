@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_NOTICE = b"stacx: stopping after the current chunk; a checkpoint will be written\n"
 
 
 class StopRequest:
@@ -16,17 +21,18 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
+def stop_on_signals(*, quiet: bool = False) -> Iterator[StopRequest]:
     """Turns the first SIGINT or SIGTERM into a request; a second one acts at once.
 
-    Outside the main thread, where Python takes no signals, the request never comes.
+    The standard error says so, unless `quiet`. Outside the main thread, where Python takes no
+    signals, the request never comes.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
 
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def restore() -> None:
         for number, handler in previous.items():
@@ -40,6 +46,36 @@ def stop_on_signals() -> Iterator[StopRequest]:
     for number in previous:
         signal.signal(number, on_signal)
     try:
-        yield request
+        with contextlib.nullcontext() if quiet else _notice():
+            yield request
     finally:
         restore()
+
+
+@contextmanager
+def _notice() -> Iterator[None]:
+    """Acknowledges the first signal from a thread of its own.
+
+    Python runs a handler only when the main thread returns from a compiled program, or from its
+    compilation; what wakes the thread is done at once.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while numbers := os.read(reader, 64):
+            if set(numbers) & set(_SIGNALS):
+                with contextlib.suppress(OSError):
+                    os.write(2, _NOTICE)
+                return
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)  # which ends the thread
+        thread.join()
+        os.close(reader)

@@ -93,7 +93,7 @@ def train(
     with (
         directory.locked(),
         TrainingConsole(config, quiet=quiet) as console,
-        stop_on_signals() as request,
+        stop_on_signals(quiet=quiet) as request,
     ):
         _Training(directory, config, runtime, console, request).run(resume=resume)
     return Run(directory.path)
