@@ -1,5 +1,8 @@
 """What a person sees."""
 
+import subprocess
+import sys
+
 import pytest
 
 from stacx.config import Config
@@ -42,3 +45,33 @@ def test_quiet_is_quiet(capsys):
 def test_what_is_said_is_no_markup(capsys):
     TrainingConsole(CONFIG).say("a path [x]/" + "y" * 200)
     assert capsys.readouterr().out == "a path [x]/" + "y" * 200 + "\n"
+
+
+UNREAD = """
+import sys
+from stacx.config import Config
+from stacx.runs.console import TrainingConsole
+with TrainingConsole(Config()) as console:
+    console.say("first")
+    sys.stdin.readline()
+    for _ in range(3):
+        console.show_settings()
+sys.exit(3)
+"""
+
+
+def test_a_run_whose_output_nobody_reads_goes_on():
+    process = subprocess.Popen(
+        [sys.executable, "-c", UNREAD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "first\n"
+    process.stdout.close()
+    process.stdin.write("go on\n")
+    process.stdin.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), err) == (3, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,12 +18,20 @@ _PLAIN_SECONDS = 10.0
 """Seconds between two lines where the output is no terminal."""
 
 
+class _Console(Console):
+    """Falls silent when nobody reads it any more, as in `stacx train | head`; the run goes on."""
+
+    def on_broken_pipe(self) -> None:
+        with contextlib.suppress(SystemExit):
+            super().on_broken_pipe()  # points the standard output to nowhere, and then exits
+
+
 class TrainingConsole:
     """Prints to the standard output, or nothing if `quiet`."""
 
     def __init__(self, config: Config, *, quiet: bool = False):
         self._config = config
-        self._console = Console(quiet=quiet, highlight=False)
+        self._console = _Console(quiet=quiet, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
