@@ -186,7 +186,8 @@ class Config:
         """What the agent's and the suite's presets say, by field."""
         agent = AGENTS[self.agent]
         source = f"agent {self.agent}"
-        switches = {"tune": Setting(agent.tune, source), "heads": Setting(agent.heads, source)}
+        tune = Setting(_canonical_tune(agent.tune), source)
+        switches = {"tune": tune, "heads": Setting(agent.heads, source)}
         return SUITES[self.suite] | ENVIRONMENTS.get(self.env, {}) | switches
 
     def to_json(self) -> str:

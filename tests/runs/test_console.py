@@ -22,6 +22,53 @@ def test_every_resolved_setting_is_shown_with_its_source(capsys):
     assert "agent stac" in rows["heads"]
 
 
+def shown(capsys, **settings) -> tuple[dict[str, str], str]:
+    """The table's rows by setting, with single spaces, and everything that was printed."""
+    TrainingConsole(Config(**settings)).show_settings()
+    out = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in out.splitlines() if "  " in line)
+    rows = [row.split() for row in out.splitlines() if row[0] != " "]
+    return {row[0]: " ".join(row[1:]) for row in rows}, out
+
+
+def test_what_was_asked_for_comes_first(capsys):
+    rows, _ = shown(capsys, agent="stac", seed=5, env_args='{"x": [":key:", 1]}', clip_c=2.0)
+    first = ["env", "env-args", "agent", "suite", "steps", "seed", "num-seeds", "tune", "heads"]
+    assert list(rows)[1:10] == first
+    assert rows["env"] == "gymnax:CartPole-v1 default"
+    assert rows["env-args"] == '{"x": [":key:", 1]} given'
+    assert rows["seed"] == "5 given"
+    assert rows["num-seeds"] == "1 default"
+    assert rows["clip-c"] == "2.0 given"
+    assert "clip-rho" not in rows
+
+
+def test_the_names_that_are_tuned_are_whole(capsys):
+    assert shown(capsys, agent="stac")[0]["tune"] == "all agent stac"
+    assert shown(capsys, agent="stac", tune="all")[0]["tune"] == "all agent stac"
+    assert shown(capsys, agent="impala")[0]["tune"] == "none agent impala"
+    rows, out = shown(capsys, tune="gamma,lambda,alpha,g_v,g_p")
+    assert rows["tune"] == "gamma, lambda, alpha, g_v, given"
+    assert " g_p  " in out  # on a line of its own
+    assert "\N{HORIZONTAL ELLIPSIS}" not in out
+
+
+def test_where_inner_values_start(capsys):
+    _, out = shown(capsys, agent="stac", tune="lambda,g_v,g_e", initial_g_v=0.5)
+    assert "inner values start at: lambda 0.99, g_v 0.125, g_e 0.0099\n" in out
+    assert "inner values" not in shown(capsys, agent="impala")[1]
+
+
+def test_what_has_no_effect_is_shown_only_if_it_was_given(capsys):
+    idle = {"channels", "torso-output", "initial-logit", "meta-learning-rate", "g-kl"}
+    rows, _ = shown(capsys, agent="impala")
+    assert "mlp-widths" in rows
+    assert not idle & rows.keys()
+    assert "mlp-widths" not in shown(capsys, torso="minatar")[0]
+    assert idle <= shown(capsys, torso="resnet")[0].keys()
+    assert shown(capsys, agent="impala", channels=(8,))[0]["channels"] == "8 given"
+
+
 @pytest.mark.parametrize(("value", "text"), [(None, "return -"), (12.345, "return 12.35")])
 def test_the_last_line_says_how_far_and_how_well(capsys, value, text):
     console = TrainingConsole(CONFIG)

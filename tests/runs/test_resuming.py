@@ -105,7 +105,9 @@ def test_a_complete_run_is_not_trained_again(tiny_run, capsys, monkeypatch):
     lines, files = run.metrics(), contents(run.directory)
     monkeypatch.setattr(training._Training, "_loop", None)
     stacx.train(tiny_config(), run.directory, resume=True)
-    assert "the run is complete already" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "the run is complete already" in out
+    assert "learning-rate" not in out
     assert run.metrics() == lines
     assert contents(run.directory) == files
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from stacx.agents import METAPARAMETERS, Setting, suite_of
 from stacx.config import Config, flag_of
+from stacx.core.metaparameters import hyperparameters, initial_logits
 from stacx.runs.lines import summary
 
 _PLAIN_SECONDS = 10.0
 """Seconds between two lines where the output is no terminal."""
+_ALWAYS_SHOWN = ("env", "agent", "seed", "num_seeds", "initial_logit")
+"""Settings of no preset that a run is known by; others are shown if they were given."""
 
 
 class _Console(Console):
@@ -31,7 +36,7 @@ class TrainingConsole:
 
     def __init__(self, config: Config, *, quiet: bool = False):
         self._config = config
-        self._console = _Console(quiet=quiet, highlight=False)
+        self._console = _Console(quiet=quiet, highlight=False, markup=False, emoji=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -52,18 +57,19 @@ class TrainingConsole:
 
     def say(self, text: str) -> None:
         """One line."""
-        self._console.print(text, soft_wrap=True, markup=False)
+        self._console.print(text, soft_wrap=True)
 
     def show_settings(self) -> None:
-        """The resolved settings that presets decide, each with its source."""
+        """The resolved settings, each with its source, and what they do not say plainly."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("setting", "value", "source"):
-            table.add_column(title)
-        for name, preset in self._config.presets().items():
-            value = getattr(self._config, name)
-            source = preset.source if value == preset.value else "given"
-            table.add_row(flag_of(name).removeprefix("--"), _text(value), source)
+        table.add_column("setting", no_wrap=True)
+        for title in ("value", "source"):
+            table.add_column(title, overflow="fold")
+        for name, value, source in _settings(self._config):
+            table.add_row(flag_of(name).removeprefix("--"), value, source)
         self._console.print(table)
+        for note in _notes(self._config):
+            self.say(note)
 
     def update(
         self, updates: int, lines: Sequence[dict[str, Any]], steps_per_second: float
@@ -81,6 +87,40 @@ class TrainingConsole:
         if not self._console.is_terminal and (done or now - self._last_print > _PLAIN_SECONDS):
             self._last_print = now
             self.say("  ".join(parts))
+
+
+def _settings(config: Config) -> Iterator[tuple[str, str, str]]:
+    """Name, value and source of the settings that have an effect or were given."""
+    presets = config.presets() | {"suite": Setting(suite_of(config.env), "default")}
+    idle = _without_effect(config)
+    for field in dataclasses.fields(config):
+        name, value = field.name, getattr(config, field.name)
+        usual = presets.get(name, Setting(field.default, "default"))
+        text = _text(value)
+        if name == "tune":
+            text = "all" if config.tuned == METAPARAMETERS else value.replace(",", ", ")
+        if value != usual.value:
+            yield name, text, "given"
+        elif (name in presets or name in _ALWAYS_SHOWN) and name not in idle:
+            yield name, text, usual.source
+
+
+def _without_effect(config: Config) -> set[str]:
+    of_torsos = {
+        "mlp_widths": ("mlp",),
+        "channels": ("resnet",),
+        "torso_output": ("minatar", "resnet"),
+    }
+    idle = {name for name, torsos in of_torsos.items() if config.torso not in torsos}
+    return idle if config.tuned else idle | {"initial_logit", "meta_learning_rate", "g_kl"}
+
+
+def _notes(config: Config) -> Iterator[str]:
+    """What a reader of the settings would miss."""
+    if config.tuned:
+        values = hyperparameters(initial_logits(config), config)
+        starts = ", ".join(f"{name} {float(values[name][0]):.3g}" for name in config.tuned)
+        yield f"gamma to g-e are the outer loss's; inner values start at: {starts}"
 
 
 def _short(number: float) -> str:

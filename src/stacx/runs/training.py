@@ -141,12 +141,12 @@ class _Training:
 
     def run(self, *, resume: bool) -> None:
         """From the start or the newest checkpoint to the last update."""
-        self._console.show_settings()
         self._console.say(f"run directory: {self._directory.path}")
-        updates, state = self._restore() if resume else self._start()
+        updates, state = self._restore() if resume else (0, None)
         if updates < self._config.total_updates:
-            self._loop(updates, state)
-        elif resume:
+            self._console.show_settings()
+            self._loop(updates, self._start() if state is None else state)
+        else:
             self._console.say("the run is complete already")
         self._console.say(f"figure: {self._draw()}")
         self._console.say(f"evaluate with: stacx eval {self._directory.path}")
@@ -305,16 +305,16 @@ class _Training:
             self._checkpoints.save(updates, state, self._runtime.policy_specification())
             self._saved = updates
 
-    def _start(self) -> tuple[int, TrainState]:
+    def _start(self) -> TrainState:
         with running(self._config.env):
-            return 0, self._runtime.init()
+            return self._runtime.init()
 
-    def _restore(self) -> tuple[int, TrainState]:
-        """The newest whole checkpoint, with the metrics cut back to it."""
+    def _restore(self) -> tuple[int, TrainState | None]:
+        """The newest whole checkpoint, if there is any, with the metrics cut back to it."""
         if not self._checkpoints.steps():
             self._console.say("there is no checkpoint yet: starting from the beginning")
             self._truncate_metrics(0)
-            return self._start()
+            return 0, None
         updates, arrays, _ = self._checkpoints.load_newest()
         self._truncate_metrics(updates)
         steps = updates * self._config.batch_steps
