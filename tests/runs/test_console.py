@@ -69,6 +69,17 @@ def test_what_has_no_effect_is_shown_only_if_it_was_given(capsys):
     assert shown(capsys, agent="impala", channels=(8,))[0]["channels"] == "8 given"
 
 
+def test_steps_that_are_rounded_up(capsys):
+    assert "\n3,000 steps become 3,200: whole updates of 320\n" in shown(capsys, steps=3000)[1]
+    assert "whole updates" not in shown(capsys, steps=3200)[1]
+
+
+def test_means_over_seeds(capsys):
+    _, out = shown(capsys, steps=3200, num_seeds=5)
+    assert "\n5 seeds, each of 3,200 steps; return and metaparameters below are their m" in out
+    assert "their means" not in shown(capsys)[1]
+
+
 @pytest.mark.parametrize(("value", "text"), [(None, "return -"), (12.345, "return 12.35")])
 def test_the_last_line_says_how_far_and_how_well(capsys, value, text):
     console = TrainingConsole(CONFIG)

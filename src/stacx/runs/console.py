@@ -121,6 +121,14 @@ def _notes(config: Config) -> Iterator[str]:
         values = hyperparameters(initial_logits(config), config)
         starts = ", ".join(f"{name} {float(values[name][0]):.3g}" for name in config.tuned)
         yield f"gamma to g-e are the outer loss's; inner values start at: {starts}"
+    steps = config.total_updates * config.batch_steps
+    if steps != config.steps:
+        yield f"{config.steps:,} steps become {steps:,}: whole updates of {config.batch_steps:,}"
+    if config.num_seeds > 1:
+        yield (
+            f"{config.num_seeds} seeds, each of {steps:,} steps; return and metaparameters below "
+            "are their means, and the rate is of all together"
+        )
 
 
 def _short(number: float) -> str:
