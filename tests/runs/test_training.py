@@ -5,8 +5,10 @@ import json
 import math
 import types
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 from tiny_runs import (
     TWO_SEEDS,
@@ -23,6 +25,7 @@ from stacx.config import Config
 from stacx.runs import RunDirectory, training
 from stacx.runs.checkpoints import Checkpoints
 from stacx.runs.training import default_directory
+from stacx.runtimes.on_device import OnDeviceRuntime
 
 
 @pytest.fixture
@@ -84,6 +87,17 @@ def test_compilation_does_not_count_as_training_time(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "plot_runs", lambda directories, output: output)
     lines = stacx.train(tiny_config(), tmp_path / "run", quiet=True).metrics()
     assert [line["steps_per_second"] for line in lines] == 5 * [20.0]
+
+
+def test_programs_are_kept_in_the_users_cache(tmp_path, monkeypatch):
+    """By a runtime that no other test has compiled."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(training, "OnDeviceRuntime", OnDeviceRuntime)
+    monkeypatch.setattr(training, "plot_runs", lambda directories, output: output)
+    jax.config.update("jax_compilation_cache_dir", None)  # the fixture of all runs puts it back
+    compilation_cache.reset_cache()
+    stacx.train(tiny_config(agent="impala", tune="none", steps=20), tmp_path / "run", quiet=True)
+    assert any((tmp_path / "stacx" / "programs").iterdir())
 
 
 def test_metaparameters_are_those_of_the_inner_loss(run):
