@@ -86,22 +86,34 @@ def test_errors_become_exit_codes_and_one_line(command, capsys, error, code, lin
     assert capsys.readouterr() == ("", line)
 
 
+def run_into(output, *arguments):
+    """The exit code of a process, and what it says beside its output, which is buffered."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-m", "stacx.cli.main", *arguments],
+        env=environment,
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["envs", "--help"], ["envs"]])
 def test_an_output_that_cannot_be_written(arguments):
-    command = [sys.executable, "-m", "stacx.cli.main", *arguments]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == "stacx: cannot use the output: No space left on device\n"
+        assert run_into(full, *arguments) == (
+            1,
+            "stacx: cannot use the output: No space left on device\n",
+        )
 
 
 def test_an_output_that_nobody_reads():
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "stacx.cli.main", "--help"]
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    assert run_into(write, "--help") == (1, "")
     os.close(write)
-    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_a_command_gets_its_arguments_and_gives_its_code(command):
