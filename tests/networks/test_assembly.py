@@ -1,4 +1,4 @@
-"""What a whole network does with types: bytes, and arithmetic in bfloat16."""
+"""What a whole network does with types: bytes, arithmetic in bfloat16, products' precision."""
 
 import re
 
@@ -72,3 +72,24 @@ def test_bfloat16_stops_at_the_end_of_the_torso():
     products = re.findall(r":(\w+)\[[\d,]*\] = dot_general", str(program))
     assert products.count("bf16") == 2  # two layers
     assert products.count("f32") == 2 + 2  # the LSTM's two products, two heads
+
+
+PRECISIONS = {"float32": "HIGHEST", "tensorfloat32": "HIGH", "bfloat16": "DEFAULT"}
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+@pytest.mark.parametrize("torso", ["minatar", "resnet"])
+def test_every_product_also_of_the_gradient_has_the_precision_of_the_config(torso, name):
+    """Also outside the training program, where JAX's own default may be another."""
+    network = build(IMAGES, torso=torso, channels=(2,), lstm_size=4, matmul_precision=name)
+    parameters, observations = filled(network.init), observe(IMAGES)
+
+    def loss(parameters):
+        return sum(jnp.sum(leaf**2) for leaf in outputs(network, parameters, observations))
+
+    for function in (loss, jax.grad(loss)):
+        program = str(jax.make_jaxpr(function)(parameters))
+        products = re.findall(r" = (?:dot_general|conv_general_dilated)\[", program)
+        precisions = re.findall(r" precision=(.*)", program)
+        assert len(precisions) == len(products) >= 5
+        assert set(precisions) == {"({0}, {0})".format(f"Precision.{PRECISIONS[name]}")}

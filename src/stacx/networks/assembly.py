@@ -69,13 +69,14 @@ class ActorCriticNetwork:
         main_head_only: bool = False,
     ) -> tuple[NetworkOutput, RecurrentState]:
         network: ActorCritic = eqx.combine(parameters, self._static)
-        time, batch = observations.shape[:2]
-        features = self._features(network.torso, observations.reshape(-1, *observations.shape[2:]))
-        features = features.reshape(time, batch, -1)
-        if network.core is not None:
-            features, recurrent_state = network.core(features, starts, recurrent_state)
         heads = network.heads.main() if main_head_only else network.heads
-        output = NetworkOutput(heads.policy(features), heads.value(features)[..., 0])
+        time, batch = observations.shape[:2]
+        observations = observations.reshape(-1, *observations.shape[2:])
+        with jax.default_matmul_precision(self._config.matmul_precision):  # gradients inherit it
+            features = self._features(network.torso, observations).reshape(time, batch, -1)
+            if network.core is not None:
+                features, recurrent_state = network.core(features, starts, recurrent_state)
+            output = NetworkOutput(heads.policy(features), heads.value(features)[..., 0])
         return output, recurrent_state
 
     def _features(self, torso: Callable[[Array], Array], observations: Array) -> Array:

@@ -84,8 +84,7 @@ class OnDeviceRuntime:
 
     def run(self, state: TrainState, iterations: int) -> TrainState:
         """`iterations` rollouts and updates of every seed; the given state's memory is reused."""
-        with jax.default_matmul_precision(self.config.matmul_precision):
-            return self._chunk(state, np.int32(iterations))
+        return self._chunk(state, np.int32(iterations))
 
     def clear_interval(self, state: TrainState) -> TrainState:
         """The state with fresh interval statistics."""
