@@ -47,7 +47,7 @@ def brute_force(
             reach = np.prod(discounts[s:t] * traces[s:t])
             difference = rewards[t] + discounts[t] * values[t + 1] - values[t]
             targets[s] += reach * rhos[t] * difference
-    advantages = rewards + discounts * targets[1:] - values[:-1]
+    advantages = valid * (rewards + discounts * targets[1:] - values[:-1])
     return targets[:-1], advantages, rhos
 
 
@@ -88,6 +88,15 @@ def test_alpha_1_is_vtrace(lambda_):
     values, rewards, discounts, weights, _ = random_inputs(0, 12)
     out = compiled(values, rewards, discounts, weights, lambda_=lambda_, clip_rho=1.2)
     errors = rlax.vtrace(values[:-1], values[1:], rewards, discounts, weights, lambda_, 1.2)
+    np.testing.assert_allclose(out.targets, errors + values[:-1], rtol=1e-5, atol=1e-5)
+
+
+def test_alpha_1_is_vtrace_also_where_a_weight_is_infinite():
+    values, rewards, discounts, weights, _ = random_inputs(0, 12)
+    weights = weights.at[5].set(jnp.inf)
+    out = compiled(values, rewards, discounts, weights)
+    assert out.rhos[5] == 1.0
+    errors = rlax.vtrace(values[:-1], values[1:], rewards, discounts, weights)
     np.testing.assert_allclose(out.targets, errors + values[:-1], rtol=1e-5, atol=1e-5)
 
 
@@ -135,6 +144,26 @@ def test_a_dummy_step_has_its_value_as_target_and_no_weight():
     out = compiled(*arrays, valid=jnp.array([1.0, 1.0, 0.0, 1.0, 1.0]))
     assert out.rhos[2] == 0.0
     assert out.targets[2] == arrays[0][2]
+    assert out.advantages[2] == 0.0
+
+
+@pytest.mark.parametrize("nonsense", [np.nan, np.inf, -np.inf])
+def test_what_a_dummy_step_says_reaches_neither_outputs_nor_gradients(nonsense):
+    values, rewards, discounts, weights, _ = random_inputs(4, 5)
+    valid = jnp.array([1.0, 1.0, 0.0, 1.0, 1.0])
+
+    def outputs(scalars, said):
+        gamma, lambda_, alpha = scalars
+        options = {"lambda_": lambda_, "alpha_rho": alpha, "alpha_c": alpha, "valid": valid}
+        transitions = (x.at[2].set(said) for x in (rewards, gamma * discounts, weights))
+        out = leaky_vtrace(values, *transitions, **options)
+        return sum(jnp.sum(array) for array in out), out
+
+    both = quick_jit(jax.grad(outputs, has_aux=True))
+    results = (both((0.9, 0.8, 0.6), said) for said in (nonsense, 0.5))
+    for actual, expected in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+        assert np.isfinite(actual).all()
 
 
 def test_a_dummy_step_hides_the_next_episode():

@@ -22,7 +22,7 @@ class LeakyVTraceOutput(NamedTuple):
     targets: Float[Array, "T *batch"]
     """v_s."""
     advantages: Float[Array, "T *batch"]
-    """r_s + discount_s v_{s+1} - V(x_s)."""
+    """r_s + discount_s v_{s+1} - V(x_s); 0 where not valid."""
     rhos: Float[Array, "T *batch"]
     """The leaky importance weights rho_s; 0 where not valid."""
 
@@ -61,8 +61,9 @@ def leaky_vtrace(
             is a sup-norm contraction if alpha_rho <= alpha_c (docs/paper_notes.md, Theorem 1).
         clip_rho: rho_bar.
         clip_c: c_bar.
-        valid: 0 on dummy transitions, [T, ...]; default all ones. The trace is cut there, and the
-            target is V(x_s) itself, so that such a step has no value or policy gradient.
+        valid: 0 on dummy transitions, [T, ...]; default all ones. The trace is cut there, the
+            target is V(x_s) itself and the advantage 0, so that such a step has no value or policy
+            gradient, whatever its reward, discount and weight: also if they are not finite.
 
     Returns:
         `LeakyVTraceOutput(targets, advantages, rhos)`, each [T, ...].
@@ -79,10 +80,12 @@ def leaky_vtrace(
 
     values = jax.lax.stop_gradient(values)
     weights = jax.lax.stop_gradient(importance_weights)
-    rhos = alpha_rho * jnp.minimum(clip_rho, weights) + (1.0 - alpha_rho) * weights
-    traces = lambda_ * (alpha_c * jnp.minimum(clip_c, weights) + (1.0 - alpha_c) * weights)
     if valid is not None:
-        rhos, traces = jnp.where(valid, rhos, 0.0), jnp.where(valid, traces, 0.0)
+        rewards, discounts, weights = (
+            jnp.where(valid, array, 0.0) for array in (rewards, discounts, weights)
+        )
+    rhos = _leaky(weights, clip_rho, alpha_rho)
+    traces = lambda_ * _leaky(weights, clip_c, alpha_c)
 
     deltas = rhos * (rewards + discounts * values[1:] - values[:-1])
     decays = discounts * traces
@@ -90,7 +93,15 @@ def leaky_vtrace(
     targets = errors + values[:-1]
     next_targets = jnp.concatenate([targets[1:], _last(values, targets)], axis=0)
     advantages = rewards + discounts * next_targets - values[:-1]
+    if valid is not None:
+        advantages = jnp.where(valid, advantages, 0.0)
     return LeakyVTraceOutput(targets, advantages, jnp.broadcast_to(rhos, targets.shape))
+
+
+def _leaky(weights: Array, clip: ArrayLike, alpha: ArrayLike) -> Array:
+    """The truncated weight mixed with the weight; with alpha = 1 the former, of infinity too."""
+    finite = jnp.minimum(weights, jnp.finfo(weights.dtype).max)  # 0 times infinity is not 0
+    return jnp.minimum(clip, weights) * alpha + finite * (1.0 - alpha)
 
 
 def _discounted_sums(deltas: Array, decays: Array) -> Array:
