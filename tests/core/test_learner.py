@@ -227,6 +227,28 @@ def test_adam_moves_the_metaparameters(updated):
         np.testing.assert_allclose(moved, expected, rtol=1e-6)
 
 
+def test_adam_remembers_the_metagradients(x64):
+    """Three steps with the paper's settings, against Adam written out."""
+    learner, recorder = (make_learner(agent="stac", **b1) for b1 in ({"meta_b1": 0.9}, {}))
+    config = learner.config
+    b1, b2, eps = (0.9, 0.999, 1e-4)  # Table 3
+    update, record = quick_jit(learner.update), quick_jit(recorder.update)
+    state = learner.init(jax.random.key(0))
+    expected = dict(state.logits)
+    mu, nu = dict.fromkeys(expected, 0.0), dict.fromkeys(expected, 0.0)
+    for t in (1, 2, 3):
+        trajectory = make_trajectory(seed=t)
+        gradients = metagradient_of(record(state, trajectory)[0])
+        state, _ = update(state, trajectory)
+        for name, gradient in gradients.items():
+            mu[name] = b1 * mu[name] + (1 - b1) * gradient
+            nu[name] = b2 * nu[name] + (1 - b2) * gradient**2
+            root = np.sqrt(nu[name] / (1 - b2**t))
+            step = mu[name] / (1 - b1**t) / (root + eps)
+            expected[name] = expected[name] - config.meta_learning_rate * step
+            np.testing.assert_allclose(state.logits[name], expected[name], rtol=1e-9)
+
+
 def test_metrics_report_zeta_as_used(updated):
     for p in range(updated.config.heads):
         zeta = updated.oracle.zeta(updated.before.logits, p)
