@@ -422,6 +422,19 @@ def test_a_metagradient_that_is_not_finite_is_enough_to_skip():
     assert_only_the_count_differs(after, broken, skipped=1)
 
 
+def test_a_new_logit_that_is_not_finite_is_enough_to_skip():
+    """Here both gradients are fine, but what Adam remembered is not."""
+    state, update = fresh("stac")
+    broken = optax.tree.get(state.meta_optimiser, "mu") | {"alpha": jnp.array([np.nan])}
+    state = dataclasses.replace(
+        state, meta_optimiser=optax.tree.set(state.meta_optimiser, mu=broken)
+    )
+    after, metrics = update(state, make_trajectory())
+    assert np.isfinite(metrics.metagradient_norm)
+    assert metrics.skipped
+    assert_only_the_count_differs(after, state, skipped=1)
+
+
 # --- what it costs ------------------------------------------------------------------------------
 
 

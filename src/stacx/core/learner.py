@@ -36,7 +36,7 @@ class LearnerState(eqx.Module):
     """eta; empty when nothing is tuned."""
     meta_optimiser: optax.OptState
     skipped_in_a_row: Int[Array, ""]
-    """Updates skipped in a row because a gradient was not finite."""
+    """Updates skipped in a row because a gradient or a new logit was not finite."""
 
 
 class _InnerStep(eqx.Module):
@@ -78,8 +78,8 @@ class Learner:
     ) -> tuple[LearnerState, UpdateMetrics]:
         """One iteration of Algorithm 2, lines 10 to 15.
 
-        If a gradient or the metagradient is not finite, the state stays as it was, but for the
-        count of updates skipped in a row.
+        If a gradient, the metagradient or a new logit is not finite, the state stays as it was, but
+        for the count of updates skipped in a row.
         """
         if state.logits:
             inner, outer_loss, kl, metagradient = self._metagradient(state, trajectory)
@@ -91,7 +91,8 @@ class Learner:
             logits, meta_optimiser = state.logits, state.meta_optimiser
             outer_loss = kl = metagradient_norm = jnp.zeros(())
 
-        finite = jnp.isfinite(inner.gradient_norm) & jnp.isfinite(metagradient_norm)
+        seen = (inner.gradient_norm, metagradient_norm, *logits.values())
+        finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(array)) for array in seen]))
         skipped_in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         moved = LearnerState(
             inner.parameters, inner.optimiser, logits, meta_optimiser, skipped_in_a_row
