@@ -105,7 +105,7 @@ def test_the_gradient_does_not_pass_into_the_episode_before(lstm):
 
 def test_its_weights_start_as_in_haiku():
     lstm = started(LSTM, 100, 300)
-    assert lstm.units == 300
+    assert lstm.hidden_weight.shape == (300, 4 * 300)
     for weight in (lstm.input_weight, lstm.hidden_weight):
         assert weight.std() == pytest.approx(TRUNCATED_STD / np.sqrt(400), rel=0.02)
     assert not lstm.bias.any()

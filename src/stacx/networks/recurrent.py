@@ -26,11 +26,6 @@ class LSTM(eqx.Module):
         self.hidden_weight = truncated_normal(hidden_key, (units, 4 * units), features + units)
         self.bias = jnp.zeros((4 * units,))
 
-    @property
-    def units(self) -> int:
-        """H."""
-        return self.hidden_weight.shape[0]
-
     def __call__(
         self, features: Float[Array, "T B F"], starts: Bool[Array, "T B"], state: LSTMState
     ) -> tuple[Float[Array, "T B H"], LSTMState]:
