@@ -24,11 +24,12 @@ WRONG_FIXED = {"gamma": 0.8, "lambda_": 0.5}
 WRONG_START = {"initial_gamma": 0.8, "initial_lambda": 0.5}
 
 RUNS: dict[str, dict[str, Any]] = {
-    "impala well set": {"agent": "impala"},
-    "impala badly set": {"agent": "impala", **WRONG_FIXED},
-    "stac badly set": {"agent": "stac", **WRONG_START},
-    "stacx badly set": {"agent": "stacx", **WRONG_START},
+    "IMPALA well set": {"agent": "impala"},
+    "IMPALA badly set": {"agent": "impala", **WRONG_FIXED},
+    "STAC from bad": {"agent": "stac", **WRONG_START},
+    "STACX from bad": {"agent": "stacx", **WRONG_START},
 }
+"""Settings by name, which is also the run's directory and its label in the figure."""
 
 
 def main() -> None:

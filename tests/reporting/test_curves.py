@@ -53,6 +53,10 @@ def legend_texts(legend):
     return [text.get_text() for text in legend.get_texts()]
 
 
+def labels(*runs):
+    return legend_texts(build_figure(runs).axes[0].get_legend())
+
+
 @pytest.fixture
 def stacx_run(tmp_path: Path) -> RunData:
     return read_run(write_run(tmp_path / "run", "stacx"))
@@ -126,8 +130,8 @@ def test_returns_are_the_mean_and_the_range_of_the_seeds(stacx_run):
     (band,) = axes.collections
     extent = band.get_datalim(axes.transData)
     assert (extent.y0, extent.y1) == (20.0, 32.0)
-    assert "min to max of seeds" in axes.get_ylabel()
-    assert legend_texts(axes.get_legend()) == ["stacx, 2 seeds"]
+    assert "(mean, min to max of 2 seeds)" in axes.get_ylabel()
+    assert legend_texts(axes.get_legend()) == ["stacx"]
 
 
 def test_one_seed_has_no_band(tmp_path):
@@ -191,7 +195,8 @@ def test_several_runs_have_a_colour_each_and_tuned_ones_have_curves(tmp_path):
     runs = [read_run(write_run(tmp_path / agent, agent)) for agent in agents]
     figure = build_figure(runs)
     returns = figure.axes[0]
-    assert legend_texts(returns.get_legend()) == [f"{agent}, 2 seeds" for agent in agents]
+    assert legend_texts(returns.get_legend()) == list(agents)
+    assert len(returns.collections) == 4  # bands
     colours = [line.get_color() for line in returns.lines]
     assert len(set(colours)) == 4
     alpha = curves(panel(figure, "leaky V-trace"))
@@ -206,12 +211,30 @@ def test_runs_of_the_same_agent_are_told_apart(tmp_path):
         read_run(write_run(tmp_path / "b" / "second", "stac", num_seeds=1)),
         read_run(write_run(tmp_path / "ablation", "stac", num_seeds=1, tune="gamma")),
     ]
-    assert legend_texts(build_figure(runs).axes[0].get_legend()) == [
-        r"stac: _\$first",
-        f"stac: {tmp_path}/a/second",
-        f"stac: {tmp_path}/b/second",
-        "stac tuning gamma",
+    assert labels(*runs) == [
+        r"a/_\$first",
+        "a/second",
+        "b/second",
+        f"{tmp_path.name}/ablation",
     ]
+
+
+def test_labels_are_agents_if_they_differ_and_else_the_directories_names(tmp_path):
+    agents = {"good": "impala", "bad": "impala", "tuned": "stac"}
+    good, bad, tuned = (read_run(write_run(tmp_path / n, agent)) for n, agent in agents.items())
+    assert labels(good, tuned) == ["impala", "stac"]
+    assert labels(good, bad, tuned) == ["good", "bad", "tuned"]
+    assert labels(good, good) == ["good", "good"]
+
+
+def test_numbers_of_seeds_that_differ_are_in_the_labels(tmp_path):
+    runs = [
+        read_run(write_run(tmp_path / agent, agent, num_seeds=seeds))
+        for agent, seeds in (("impala", 1), ("stac", 3))
+    ]
+    axes = build_figure(runs).axes[0]
+    assert legend_texts(axes.get_legend()) == ["impala, 1 seed", "stac, 3 seeds"]
+    assert "(mean, min to max of seeds)" in axes.get_ylabel()
 
 
 def test_more_runs_than_named_colours_still_differ(tmp_path):

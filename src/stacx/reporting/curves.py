@@ -5,7 +5,6 @@ The figure is drawn with matplotlib's objects alone: no window, no global state,
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,8 +68,9 @@ def plot_runs(directories: Sequence[Path], output: Path) -> Path:
 def build_figure(runs: Sequence[RunData]) -> Figure:
     """The figure: episode returns on top, below a panel for each metaparameter that a run tunes.
 
-    Lines are means over seeds and bands go from the smallest to the largest seed. A single run has
-    a colour for each head; several runs have one each, and a line style for each head.
+    Lines are means over seeds and bands go from the smallest to the largest seed; metaparameters of
+    several runs have no bands. A single run has a colour for each head; several runs have one each,
+    and a line style for each head.
 
     Raises:
         ConfigError: if there are no runs.
@@ -108,7 +108,8 @@ def _draw_returns(axes: Axes, runs: Sequence[RunData], colours: Sequence[Any]) -
     if not any(drawn):
         axes.text(0.5, 0.5, "no episode has ended yet", transform=axes.transAxes, ha="center")
     several = any(len(run.seeds) > 1 for run in runs)
-    axes.set_ylabel("episode return" + several * "\n(mean, min to max of seeds)")
+    seeds = _seeds_of_all(runs) or "seeds"
+    axes.set_ylabel("episode return" + several * f"\n(mean, min to max of {seeds})")
     axes.set_xlabel("environment steps")
     _style(axes, runs, step_ticks=10)
 
@@ -265,21 +266,28 @@ def _name_heads(figure: Figure, runs: Sequence[RunData]) -> None:
 
 
 def _run_labels(runs: Sequence[RunData]) -> list[str]:
-    """The agent; with its directory's name, where that is needed to tell runs apart."""
+    """The agents; where they repeat, as much of the directories' paths as tells all runs apart."""
+    paths = [run.directory.resolve().parts for run in runs]
     agents = [_agent_label(run.config) for run in runs]
-    names = [run.directory.resolve().name for run in runs]
-    paths = [str(run.directory) for run in runs]
-    shared = {agent for agent, count in Counter(agents).items() if count > 1}
-    unclear = {name for name, count in Counter(names).items() if count > 1}
+    names, *longer = (
+        ["/".join(path[-length:]) for path in paths]
+        for length in range(1, 1 + max(len(path) for path in paths))
+    )
+    unique = (each for each in (agents, names, *longer) if len(set(each)) == len(each))
+    labels = next(unique, names)
+    if _seeds_of_all(runs) is None:
+        labels = [f"{label}, {_seeds(run)}" for label, run in zip(labels, runs, strict=True)]
+    return [label.replace("$", r"\$") for label in labels]
 
-    def label(index: int) -> str:
-        where = paths[index] if names[index] in unclear else names[index]
-        text = f"{agents[index]}: {where}" if agents[index] in shared else agents[index]
-        seeds = len(runs[index].seeds)
-        text += f", {seeds} seeds" if seeds > 1 else ""
-        return text.replace("$", r"\$")
 
-    return [label(index) for index in range(len(runs))]
+def _seeds_of_all(runs: Sequence[RunData]) -> str | None:
+    """How many seeds each of the runs has, if all have as many."""
+    counts = {_seeds(run) for run in runs}
+    return counts.pop() if len(counts) == 1 else None
+
+
+def _seeds(run: RunData) -> str:
+    return f"{len(run.seeds)} seeds" if len(run.seeds) > 1 else "1 seed"
 
 
 def _agent_label(config: Config) -> str:
