@@ -237,6 +237,25 @@ def test_numbers_of_seeds_that_differ_are_in_the_labels(tmp_path):
     assert "(mean, min to max of seeds)" in axes.get_ylabel()
 
 
+def outer_values(figure, title):
+    axes = panel(figure, title)
+    return [line.get_ydata()[0] for line in axes.lines if line not in curves(axes)]
+
+
+def test_outer_values_are_those_of_runs_that_tune(tmp_path):
+    runs = [
+        read_run(write_run(tmp_path / "fixed", "impala", gamma=0.8)),
+        read_run(write_run(tmp_path / "tuned", "stac", gamma=0.99)),
+        read_run(write_run(tmp_path / "partly", "stac", gamma=0.95, tune="gamma", lambda_=0.5)),
+    ]
+    figure = build_figure(runs)
+    assert outer_values(figure, "discount") == [0.95, 0.99]
+    assert outer_values(figure, "trace decay") == [1.0]
+    note = figure.legends[0].get_title().get_text()
+    assert note == "a run without a line does not tune that metaparameter"
+    assert not build_figure(runs[1:2]).legends[0].get_title().get_text()
+
+
 def test_more_runs_than_named_colours_still_differ(tmp_path):
     run = read_run(write_run(tmp_path / "run", "impala"))
     lines = build_figure([run] * 9).axes[0].lines

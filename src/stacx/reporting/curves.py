@@ -117,14 +117,13 @@ def _draw_returns(axes: Axes, runs: Sequence[RunData], colours: Sequence[Any]) -
 def _draw_metaparameter(
     axes: Axes, name: str, runs: Sequence[RunData], colours: Sequence[Any]
 ) -> None:
-    """One metaparameter of every head of every run that tunes it, and the outer values."""
+    """One metaparameter of every head of every run that tunes it, and those runs' outer values."""
     is_weight = name.startswith("g_")
-    for outer in sorted({run.config.outer_values()[name] for run in runs}):
+    tuning = [pair for pair in zip(runs, colours, strict=True) if name in pair[0].config.tuned]
+    for outer in sorted({run.config.outer_values()[name] for run, _ in tuning}):
         shown = 1.0 if is_weight else outer
         axes.axhline(min(shown, _GAMMA_LIMIT) if name == "gamma" else shown, **_OUTER_STYLE)
-    for run, colour in zip(runs, colours, strict=True):
-        if name not in run.config.tuned:
-            continue
+    for run, colour in tuning:
         for head in range(run.config.heads):
             values = run.series(f"meta/{name}/{head}")
             if is_weight:
@@ -262,7 +261,16 @@ def _name_heads(figure: Figure, runs: Sequence[RunData]) -> None:
         name = "head 1 (acts)" if head == 0 else f"head {head + 1} (auxiliary)"
         handles.append(Line2D([], [], label=name, **_head_style(head, "black", single=single)))
     handles.append(Line2D([], [], label="value in the outer loss", **_OUTER_STYLE))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    some_missing = len({run.config.tuned for run in runs}) > 1
+    figure.legend(
+        handles=handles,
+        title="a run without a line does not tune that metaparameter" if some_missing else None,
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+        title_fontsize=9,
+    )
 
 
 def _run_labels(runs: Sequence[RunData]) -> list[str]:
