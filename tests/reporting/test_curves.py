@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from stacx.agents import METAPARAMETERS
@@ -254,6 +256,28 @@ def test_outer_values_are_those_of_runs_that_tune(tmp_path):
     note = figure.legends[0].get_title().get_text()
     assert note == "a run without a line does not tune that metaparameter"
     assert not build_figure(runs[1:2]).legends[0].get_title().get_text()
+
+
+def pixels(figure, colour) -> int:
+    """How many are nearly of this colour."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+    wanted = 255 * np.array(to_rgb(colour))
+    return int((np.abs(image - wanted).max(axis=-1) < 40).sum())
+
+
+def test_auxiliary_heads_that_coincide_can_both_be_seen(tmp_path):
+    """Each shows nearly as many of its dashes as where the heads are apart."""
+    apart = build_figure([read_run(write_run(tmp_path / "a", "stacx", num_seeds=1))])
+    directory = write_run(tmp_path / "b", "stacx", num_seeds=1)
+    metrics = directory / "metrics.jsonl"
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    same = [line | {f"meta/{n}/2": line[f"meta/{n}/1"] for n in METAPARAMETERS} for line in lines]
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in same))
+    together = build_figure([read_run(directory)])
+    for colour in ("#E69F00", "#CC79A7"):
+        assert pixels(together, colour) > 0.8 * pixels(apart, colour)
 
 
 def test_more_runs_than_named_colours_still_differ(tmp_path):

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _BLUE, _ORANGE, _MAGENTA = "#0072B2", "#E69F00", "#CC79A7"
 _HEAD_COLOURS = (_BLUE, _ORANGE, _MAGENTA, "#009E73", "#56B4E9", "#D55E00")
 _RUN_COLOURS = (_BLUE, "#D55E00", "#009E73", _MAGENTA, _ORANGE, "#56B4E9", "#000000")
-_HEAD_STYLES: tuple[Any, ...] = ("-", "--", (0, (1, 1.2)), "-.")
+_HEAD_STYLES: tuple[Any, ...] = ("-", (0, (5, 5)), (4, (3, 7)), "-.")
+"""Of lines that coincide each can be seen: one head's dashes lie in the gaps of another's."""
 _GREY = "0.45"
 _OUTER_STYLE: dict[str, Any] = {"color": _GREY, "linewidth": 1.0, "linestyle": (0, (1, 2))}
 
@@ -168,7 +169,7 @@ def _head_style(head: int, run_colour: Any, *, single: bool) -> dict[str, Any]:
     return {
         "color": _HEAD_COLOURS[head % len(_HEAD_COLOURS)] if single else run_colour,
         "linestyle": _HEAD_STYLES[min(head, len(_HEAD_STYLES) - 1)],
-        "linewidth": 1.6 if head == 0 else 1.3,
+        "linewidth": 1.8 if head == 0 else 1.4,
     }
 
 
@@ -267,6 +268,7 @@ def _name_heads(figure: Figure, runs: Sequence[RunData]) -> None:
         title="a run without a line does not tune that metaparameter" if some_missing else None,
         loc="outside lower center",
         ncols=4,
+        handlelength=3.0,
         frameon=False,
         fontsize=9,
         title_fontsize=9,
