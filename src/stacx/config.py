@@ -143,7 +143,7 @@ class Config:
     checkpoints_kept: int = 3
     """The newest checkpoints that stay on disk."""
     max_skipped_updates: int = 50
-    """Stop after this many updates in a row with a gradient or metagradient that is not finite."""
+    """Stop after this many updates in a row that were skipped: a gradient was not finite."""
 
     def __post_init__(self) -> None:
         _check_types(self)

@@ -21,7 +21,7 @@ class Arguments:
     resume: bool = False
     """Continue the run in --run-dir from its newest checkpoint; its settings are those it has."""
     quiet: bool = False
-    """Print nothing."""
+    """Print nothing but warnings."""
 
 
 def run(arguments: Sequence[str]) -> int:

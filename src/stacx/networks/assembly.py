@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, PRNGKeyArray
 
 from stacx.config import Config
 from stacx.errors import ConfigError
-from stacx.imports import load_function
+from stacx.imports import load_function, one_line
 from stacx.networks.heads import Heads
 from stacx.networks.recurrent import LSTM
 from stacx.networks.torsos import TORSOS
@@ -114,7 +114,7 @@ class ActorCriticNetwork:
         try:
             torso = function(self._observation_shape, key)
         except Exception as error:
-            raise ConfigError(f"torso {name} raised {_reason(error)}") from error
+            raise ConfigError(f"torso {name} raised {one_line(error)}") from error
         if not callable(torso) or inspect.isfunction(torso):  # a closure would hide its parameters
             raise ConfigError(
                 f"torso {name} must return a callable pytree, such as an equinox.Module, "
@@ -131,7 +131,7 @@ class ActorCriticNetwork:
         except Exception as error:
             raise ConfigError(
                 f"torso {self._config.torso} fails on observations of shape {list(shape[1:])}: "
-                f"{_reason(error)}"
+                f"{one_line(error)}"
             ) from error
         if features.ndim != 2 or features.shape[0] != batch:
             raise ConfigError(
@@ -139,11 +139,6 @@ class ActorCriticNetwork:
                 f"not {list(shape)} to {list(features.shape)}"
             )
         return int(features.shape[1])
-
-
-def _reason(error: Exception) -> str:
-    """One line: JAX's explanations have many."""
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def _is_parameter(leaf: Any) -> bool:

@@ -62,7 +62,8 @@ def plot_runs(directories: Sequence[Path], output: Path) -> Path:
         output.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(output, dpi=160, format=output.suffix.lstrip(".") or "png")
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot write the figure {output}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot write the figure {output}: {reason}") from error
     return output
 
 

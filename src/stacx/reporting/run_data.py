@@ -57,7 +57,8 @@ def read_run(directory: Path) -> RunData:
         ConfigError: if it is not a run directory, or has no metrics yet.
     """
     if not directory.is_dir():
-        raise ConfigError(f"{directory} is not a run directory: there is no such directory")
+        reason = "it is not a directory" if directory.exists() else "there is no such directory"
+        raise ConfigError(f"{directory} is not a run directory: {reason}")
     try:
         config = Config.from_json(_read(directory / "config.json"))
     except FileNotFoundError as error:
