@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from stacx.environments import make
-from stacx.environments.drawing import can_draw, draw, frames_per_second, write_gif
+from stacx.environments.drawing import draw, frames_per_second, write_gif
 from stacx.errors import ConfigError
 
 BLUE, ORANGE, GREEN = (0, 114, 178), (230, 159, 0), (0, 158, 115)
@@ -123,7 +123,6 @@ def test_other_grids_are_drawn_at_a_size_to_look_at(name):
 @pytest.mark.parametrize("name", ["UmbrellaChain-bsuite", "SimpleBandit-bsuite", "FourRooms-misc"])
 def test_what_cannot_be_drawn_says_what_can(name):
     environment = make(f"gymnax:{name}")
-    assert not can_draw(environment)
     with pytest.raises(ConfigError, match=rf"{name} cannot be drawn.*CartPole-v1.*render\(state\)"):
         draw(environment, None)
 
@@ -147,7 +146,6 @@ class Own:
 
 def test_an_environment_may_draw_itself():
     frame = np.full((4, 5, 3), 7, np.uint8)
-    assert can_draw(Own())
     np.testing.assert_array_equal(draw(Own(), frame), frame)
     with pytest.raises(ConfigError, match=r"Own\.render must return .*, not float64 \[4, 5\]"):
         draw(Own(), np.zeros((4, 5)))

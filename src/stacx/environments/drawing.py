@@ -41,11 +41,6 @@ _CHANNEL_COLOURS = np.array(
 )
 
 
-def can_draw(environment: OnDeviceEnvironment) -> bool:
-    """Whether `draw` has a picture for this environment."""
-    return _artist(environment) is not None
-
-
 def draw(environment: OnDeviceEnvironment, state: EnvironmentState) -> UInt8[np.ndarray, "H W 3"]:
     """A picture of a state of one environment (not of a batch), in RGB.
 
