@@ -1,6 +1,7 @@
 """A user's functions by name."""
 
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,11 @@ def test_what_is_installed_or_in_the_run_is_not_the_users(directory, monkeypatch
 
 def test_a_module_made_by_hand_is_in_no_file(monkeypatch):
     assert "in no file of your own" in ownership_refusal(as_module(monkeypatch) + ":function")
+
+
+def test_a_function_of_the_users_script(directory, monkeypatch):
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "__file__", str(directory / "script.py"), raising=False)
+    require_own("__main__:make", Path("run"), "")
+    monkeypatch.setattr(main, "__file__", str(Path(sysconfig.get_path("scripts"), "stacx")))
+    assert "in no file of your own" in ownership_refusal("__main__:make")

@@ -18,7 +18,10 @@ from stacx.errors import ConfigError
 
 _INSTALLED = (
     Path(__file__).parent,
-    *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    *(
+        Path(sysconfig.get_path(name))
+        for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
+    ),
 )
 """Where no file is the user's: stacx, the standard library, and installed packages."""
 _HINTS = {"TracerBoolConversionError": "; instead of `if`, use jnp.where or jax.lax.cond"}
@@ -81,6 +84,8 @@ def require_own(reference: str, run: Path, ask: str) -> None:
     _search_working_directory()
     package, *inner = reference.partition(":")[0].split(".")
     files = []  # it stays empty for what is built into Python, or was made by hand
+    if package == "__main__":
+        files += [Path(file) for file in [getattr(sys.modules[package], "__file__", None)] if file]
     with contextlib.suppress(ValueError):
         spec = importlib.util.find_spec(package)
         if spec is None:

@@ -133,3 +133,8 @@ def test_warnings_are_lines_too(command, capsys):
         assert main(["plot"]) == 0
     assert capsys.readouterr() == ("", "stacx: warning: look out\n")
     assert warnings.showwarning is show
+
+
+def test_a_closed_output_is_no_error(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(["--version"]) == 0

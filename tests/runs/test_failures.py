@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from support import message_of
 
+from stacx.config import Config
 from stacx.errors import BrokenEnvironmentError, CheckpointError, StacxError
-from stacx.runs.failures import resume_command, running, writing_to
+from stacx.runs import RunDirectory
+from stacx.runs.failures import evaluation_command, resume_command, running, writing_to
 
 TRACEBACK = """INTERNAL: CpuCallback error calling callback: Traceback (most recent call last):
   File "/jax/callback.py", line 816, in _wrapped_callback
@@ -53,3 +55,13 @@ def test_the_disk_is_full():
 
 def test_the_way_on_can_be_pasted_into_a_shell():
     assert resume_command(Path("my runs/a")) == "stacx train --run-dir 'my runs/a' --resume"
+
+
+def test_the_way_on_names_functions_that_are_not_in_the_users_files(tmp_path):
+    for folder, torso, flags in (
+        ("own", "my_torso:make", ""),
+        ("else", "optax.contrib:make", " --torso optax.contrib:make"),
+    ):
+        run = RunDirectory.create(tmp_path / folder, Config(torso=torso)).path
+        assert resume_command(run) == f"stacx train --run-dir {run} --resume{flags}"
+        assert evaluation_command(run) == f"stacx eval {run}{flags}"

@@ -53,7 +53,7 @@ def test_a_head_that_runs_away_is_named_once_per_seed(warnings_of, doctored):
 def test_updates_that_were_skipped_are_counted_over_seeds(warnings_of, doctored):
     doctored(skipped_updates=7)
     (message,) = warnings_of(**TWO_SEEDS)
-    assert message.startswith("14 of 200 updates were skipped, since their gradient or ")
+    assert message.startswith("14 of 200 updates were skipped, since a gradient or ")
 
 
 class Endless(Walk):

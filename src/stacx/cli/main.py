@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import logging
 import os
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _warnings_as_lines():
             code = _run(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it is None if it was closed
+                sys.stdout.flush()
             return code
     except ConfigError as error:
         fail(str(error))
@@ -53,8 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return 1
     except OSError as error:
-        place = error.filename or "the output"
-        fail(f"cannot use {place}: {error.strerror or error}")
+        on_output = error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF)
+        place = error.filename or ("the output" if on_output else None)
+        fail((f"cannot use {place}: " if place else "") + (error.strerror or str(error)))
         _drop_output()
         return 1
 
@@ -75,7 +78,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _drop_output() -> None:
     """What is left to print would fail again, and noisily, when Python ends."""
-    with contextlib.suppress(OSError):  # standard output of a test has no descriptor
+    with contextlib.suppress(OSError, AttributeError):  # a closed output has no descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

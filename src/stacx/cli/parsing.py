@@ -58,7 +58,8 @@ def parse(shape: type[T], arguments: Sequence[str], *, command: str, default: T 
             )
     except SystemExit as stop:
         if not stop.code:
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             raise
         raise ConfigError(_one_line(printed.getvalue())) from None
 

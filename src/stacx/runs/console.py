@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -43,7 +44,8 @@ class TrainingConsole:
             TextColumn("{task.fields[text]}"),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=quiet or not self._console.is_terminal,
+            redirect_stderr=sys.stderr is not None and sys.stderr.isatty(),
         )
         self._task = self._progress.add_task("training", total=config.total_updates, text="")
         self._last_print = time.monotonic()

@@ -131,6 +131,18 @@ class RunDirectory:
         if given is None and colon and not (setting == "env" and family in FAMILIES):
             require_own(stored, self.path, ask or f"--{setting} {shlex.quote(stored)}")
 
+    def function_flags(self) -> str:
+        """The flags without which `check_function` refuses a command; often none."""
+        flags = ""
+        with contextlib.suppress(ConfigError):  # without a config there is nothing to say
+            config = self.config()
+            for setting in ("env", "torso"):
+                try:
+                    self.check_function(setting, None)
+                except ConfigError:
+                    flags += f" --{setting} {shlex.quote(getattr(config, setting))}"
+        return flags
+
     def metrics(self) -> list[dict[str, Any]]:
         """All whole lines of metrics, oldest first; a damaged one is passed over."""
         if not self.metrics_file.exists():

@@ -12,6 +12,7 @@ import jax
 
 from stacx.errors import BrokenEnvironmentError, StacxError
 from stacx.imports import one_line
+from stacx.runs.directory import RunDirectory
 
 _LAST_CALL = re.compile(r'File "([^"]+)", line (\d+), in .*\n(?:    .*\n)*(\S.*)')
 """The last call of a traceback, perhaps its source, and the exception."""
@@ -55,4 +56,10 @@ def writing_to(run: Path) -> Iterator[None]:
 
 def resume_command(run: Path) -> str:
     """How to go on with a run that was stopped."""
-    return f"stacx train --run-dir {shlex.quote(str(run))} --resume"
+    flags = RunDirectory(run).function_flags()
+    return f"stacx train --run-dir {shlex.quote(str(run))} --resume{flags}"
+
+
+def evaluation_command(run: Path) -> str:
+    """How to evaluate a run."""
+    return f"stacx eval {shlex.quote(str(run))}{RunDirectory(run).function_flags()}"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_END = 0  # no signal has this number
 _NOTICE = b"stacx: stopping after the current chunk; a checkpoint will be written\n"
 
 
@@ -64,8 +65,8 @@ def _notice() -> Iterator[None]:
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def wait() -> None:
-        while numbers := os.read(reader, 64):
-            if set(numbers) & set(_SIGNALS):
+        while numbers := set(os.read(reader, 64)) - {_END}:
+            if numbers & set(_SIGNALS):
                 with contextlib.suppress(OSError):
                     os.write(2, _NOTICE)
                 return
@@ -76,6 +77,8 @@ def _notice() -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        os.close(writer)  # which ends the thread
+        with contextlib.suppress(BlockingIOError):
+            os.write(writer, bytes([_END]))  # a child process may keep the pipe open
         thread.join()
+        os.close(writer)
         os.close(reader)

@@ -26,7 +26,7 @@ from stacx.runs.checkpoints import Checkpoints, unflatten
 from stacx.runs.console import TrainingConsole
 from stacx.runs.directory import RunDirectory
 from stacx.runs.events import EventWriters
-from stacx.runs.failures import resume_command, running, writing_to
+from stacx.runs.failures import evaluation_command, resume_command, running, writing_to
 from stacx.runs.lines import metric_lines, runaway_heads
 from stacx.runs.signals import StopRequest, stop_on_signals
 from stacx.runtimes.compilation import enable_compile_cache
@@ -149,7 +149,7 @@ class _Training:
         else:
             self._console.say("the run is complete already")
         self._console.say(f"figure: {self._draw()}")
-        self._console.say(f"evaluate with: stacx eval {self._directory.path}")
+        self._console.say(f"evaluate with: {evaluation_command(self._directory.path)}")
 
     def _draw(self) -> Path:
         try:
@@ -257,8 +257,8 @@ class _Training:
             updates = self._config.total_updates * self._config.num_seeds
             self._warn_once(
                 "skipped",
-                f"{skipped:,} of {updates:,} updates were skipped, since their gradient or "
-                "metagradient was not finite; a smaller --learning-rate or --reward-scale helps",
+                f"{skipped:,} of {updates:,} updates were skipped, since a gradient or "
+                "metaparameter was not finite; a smaller --learning-rate or --reward-scale helps",
             )
 
     def _warn_once(self, what: Any, message: str) -> None:
