@@ -1,6 +1,7 @@
 """Imports point one way: cli -> runs -> runtimes -> environments, core, networks -> the rest."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ ALLOWED = {
     "types": set(),
     "imports": {"errors"},
     "config": {"agents", "errors"},
-    "core": BASE,
+    "core": {"types", "config"},
     "networks": BASE,
     "environments": BASE,
     "reporting": BASE,
@@ -77,10 +78,7 @@ def f():
 
 
 def test_the_directions_have_no_circle():
-    for room, below in ALLOWED.items():
-        for other in below:
-            assert ALLOWED[other] < below | {room}, (room, other)
-            assert room not in ALLOWED[other]
+    graphlib.TopologicalSorter(ALLOWED).prepare()
 
 
 def test_the_mathematics_needs_no_engine_and_no_output():

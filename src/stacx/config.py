@@ -17,6 +17,8 @@ import tyro
 from stacx.agents import AGENTS, ENVIRONMENTS, METAPARAMETERS, SUITES, Setting, suite_of
 from stacx.errors import ConfigError
 
+__all__ = ["METAPARAMETERS", "Config", "flag_of"]
+
 _PRESET: Any = object()
 """Stands for "as the presets say" until `Config.__post_init__` has run."""
 

@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stacx.agents import METAPARAMETERS
-from stacx.config import Config
+from stacx.config import METAPARAMETERS, Config
 
 Logits = dict[str, Float[Array, "P"]]
 """eta: one logit per head for every tuned metaparameter."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float, Int
 
-from stacx.environments import OnDeviceEnvironment, VectorEnvironment
+from stacx.environments import OnDeviceEnvironment, VectorEnvironment, VectorState
 from stacx.errors import BrokenEnvironmentError, ConfigError, StacxError
 from stacx.runs.failures import running
 from stacx.runs.policy import Policy
-from stacx.types import Parameters
+from stacx.types import Parameters, RecurrentState
 
 _CHUNK = 100
 """Steps between two looks at whether every episode has ended."""
@@ -23,10 +23,24 @@ _CHUNK = 100
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Undiscounted raw returns, and lengths, of one episode per environment."""
+    """One episode per environment."""
 
-    returns: np.ndarray
-    lengths: np.ndarray
+    returns: Float[np.ndarray, " episodes"]
+    """Undiscounted sums of raw rewards."""
+    lengths: Int[np.ndarray, " episodes"]
+    """In steps."""
+
+
+class _Playing(NamedTuple):
+    """Environments on their way to the end of their first episodes; B = episodes."""
+
+    state: VectorState
+    recurrent_state: RecurrentState
+    finished: Bool[Array, " B"]
+    returns: Float[Array, " B"]
+    lengths: Int[Array, " B"]
+    bad_observations: Bool[Array, " B"]
+    bad_rewards: Bool[Array, " B"]
 
 
 def evaluate(
@@ -49,48 +63,55 @@ def evaluate(
         raise ConfigError(f"--episodes must be positive, not {episodes}")
     vector = VectorEnvironment(environment)
 
-    def step(parameters: Parameters, carry: Any, key: Array) -> tuple[Any, None]:
-        state, recurrent, finished, returns, lengths, bad = carry
-        bad["observations"] |= ~finished & ~_finite(state.observations)
+    def step(parameters: Parameters, now: _Playing, key: Array) -> tuple[_Playing, None]:
         act_key, env_key = jax.random.split(key)
-        actions, recurrent = policy.act_on_batch(
-            state.observations, recurrent, None if greedy else act_key, parameters
+        observations, playing = now.state.observations, ~now.finished
+        actions, recurrent_state = policy.act_on_batch(
+            observations, now.recurrent_state, None if greedy else act_key, parameters
         )
-        state, transition = vector.step(jax.random.split(env_key, episodes), state, actions)
-        bad["rewards"] |= ~finished & ~_finite(transition.rewards)
-        first_end = transition.ended & ~finished
-        returns = jnp.where(first_end, transition.returns, returns)
-        lengths = jnp.where(first_end, transition.lengths, lengths)
-        return (state, recurrent, finished | transition.ended, returns, lengths, bad), None
+        state, transition = vector.step(jax.random.split(env_key, episodes), now.state, actions)
+        first_end = transition.ended & playing
+        return _Playing(
+            state=state,
+            recurrent_state=recurrent_state,
+            finished=now.finished | transition.ended,
+            returns=jnp.where(first_end, transition.returns, now.returns),
+            lengths=jnp.where(first_end, transition.lengths, now.lengths),
+            bad_observations=now.bad_observations | (playing & ~_finite(observations)),
+            bad_rewards=now.bad_rewards | (playing & ~_finite(transition.rewards)),
+        ), None
 
     @jax.jit
-    def chunk(parameters: Parameters, carry: Any, key: Array) -> Any:
+    def chunk(parameters: Parameters, now: _Playing, key: Array) -> _Playing:
         steps = functools.partial(step, parameters)
-        return jax.lax.scan(steps, carry, jax.random.split(key, _CHUNK))[0]
+        return jax.lax.scan(steps, now, jax.random.split(key, _CHUNK))[0]
 
     start_key, step_key = jax.random.split(jax.random.key(seed))
-    carry = (
-        jax.jit(vector.reset)(jax.random.split(start_key, episodes)),
-        policy.initial_state(episodes),
-        jnp.zeros((episodes,), bool),
-        jnp.zeros((episodes,)),
-        jnp.zeros((episodes,), jnp.int32),
-        {name: jnp.zeros((episodes,), bool) for name in ("observations", "rewards")},
+    nowhere = jnp.zeros((episodes,), bool)
+    now = _Playing(
+        state=jax.jit(vector.reset)(jax.random.split(start_key, episodes)),
+        recurrent_state=policy.initial_state(episodes),
+        finished=nowhere,
+        returns=jnp.zeros((episodes,)),
+        lengths=jnp.zeros((episodes,), jnp.int32),
+        bad_observations=nowhere,
+        bad_rewards=nowhere,
     )
     for index in range(-(-most_steps // _CHUNK)):
         with running(policy.config.env):
             chunk_key = jax.random.fold_in(step_key, index)
-            carry = jax.block_until_ready(chunk(policy.parameters, carry, chunk_key))
-        for name, bad in carry[5].items():
+            now = jax.block_until_ready(chunk(policy.parameters, now, chunk_key))
+        for name, bad in (("observations", now.bad_observations), ("rewards", now.bad_rewards)):
             if bool(jnp.any(bad)):
                 raise BrokenEnvironmentError(
-                    f"{policy.config.env} returned {name} that are not finite, in {int(bad.sum())} "
-                    f"of {episodes} episodes: mend the environment"
+                    f"{policy.config.env} returned {name} that are not finite, in "
+                    f"{int(bad.sum())} of {episodes} episodes: mend the environment"
                 )
-        if bool(jnp.all(carry[2])):
-            return Evaluation(np.asarray(carry[3]), np.asarray(carry[4]))
+        if bool(jnp.all(now.finished)):
+            return Evaluation(np.asarray(now.returns), np.asarray(now.lengths))
     raise StacxError(
-        f"{int(jnp.sum(~carry[2]))} of {episodes} episodes had not ended after {most_steps} steps"
+        f"{int(jnp.sum(~now.finished))} of {episodes} episodes had not ended "
+        f"after {most_steps} steps"
     )
 
 
