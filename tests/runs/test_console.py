@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 from stacx.config import Config
 from stacx.runs.console import TrainingConsole
@@ -133,3 +134,13 @@ def test_a_run_whose_output_nobody_reads_goes_on():
     err = process.stderr.read()
     process.stderr.close()
     assert (process.wait(), err) == (3, "")
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_progress_bar_lets_warnings_through(capsys, monkeypatch, quiet):
+    """On a terminal, rich takes the standard error for as long as the bar is there."""
+    monkeypatch.setattr(Console, "is_terminal", True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with TrainingConsole(Config(), quiet=quiet):
+        print("warning: beware", file=sys.stderr)
+    assert "warning: beware" in "".join(capsys.readouterr())
