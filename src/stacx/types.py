@@ -1,10 +1,12 @@
 """The structures that cross a room's door, with their shapes.
 
-T: transitions of a trajectory; B: environments; P: heads; A: actions. Arrays are time-major.
+T: transitions of a trajectory; B: environments; P: heads; A: outputs of a policy head; *action: the
+axes of one action. Arrays are time-major.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import equinox as eqx
@@ -12,6 +14,68 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 Parameters: TypeAlias = PyTree[Array]
 RecurrentState: TypeAlias = PyTree[Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Discrete:
+    """One choice: an action is a whole number below `n`."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"a choice needs at least 1 action, not {self.n}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one action."""
+        return ()
+
+    @property
+    def num_outputs(self) -> int:
+        """What a policy head must output: a logit per action."""
+        return self.n
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiDiscrete:
+    """D choices at once: an action is D whole numbers, the i-th of them below `sizes[i]`."""
+
+    sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.sizes or min(self.sizes) < 1:
+            raise ValueError(f"sizes must be one or more numbers of at least 1, not {self.sizes}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one action."""
+        return (len(self.sizes),)
+
+    @property
+    def num_outputs(self) -> int:
+        """What a policy head must output: a logit per alternative, choice after choice."""
+        return sum(self.sizes)
+
+
+ActionSpace: TypeAlias = Discrete | MultiDiscrete
+"""What actions there are; `stacx.core.distributions` has a policy over each."""
+
+
+def action_space_to_json(space: ActionSpace) -> dict[str, Any]:
+    """The space as an entry of a dictionary for JSON."""
+    match space:
+        case Discrete(n):
+            return {"num_actions": n}
+        case MultiDiscrete(sizes):
+            return {"action_sizes": list(sizes)}
+
+
+def action_space_from_json(entries: dict[str, Any]) -> ActionSpace:
+    """The space of a dictionary with such an entry."""
+    if "action_sizes" in entries:
+        return MultiDiscrete(tuple(entries["action_sizes"]))
+    return Discrete(entries["num_actions"])
 
 
 class Trajectory(eqx.Module):
@@ -43,7 +107,7 @@ class NetworkOutput(NamedTuple):
     """What a network says of each observation, for each head."""
 
     policy: Float[Array, "T B P A"]
-    """Parameters of the policies' distribution: unnormalised log-probabilities."""
+    """What the distribution over the action space is made of: unnormalised log-probabilities."""
     values: Float[Array, "T B P"]
     """State values."""
 

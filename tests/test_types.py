@@ -1,0 +1,33 @@
+"""Action spaces."""
+
+import json
+
+import pytest
+
+from stacx.types import Discrete, MultiDiscrete, action_space_from_json, action_space_to_json
+
+
+@pytest.mark.parametrize(
+    ("space", "shape", "num_outputs", "entries"),
+    [
+        (Discrete(4), (), 4, {"num_actions": 4}),
+        (MultiDiscrete((4,)), (1,), 4, {"action_sizes": [4]}),
+        (MultiDiscrete((3, 1, 2)), (3,), 6, {"action_sizes": [3, 1, 2]}),
+    ],
+    ids=str,
+)
+def test_a_space_and_what_checkpoints_keep_of_it(space, shape, num_outputs, entries):
+    assert space.shape == shape
+    assert space.num_outputs == num_outputs
+    assert action_space_to_json(space) == entries
+    again = action_space_from_json(json.loads(json.dumps(entries | {"other": 1})))
+    assert again == space
+    assert hash(again) == hash(space)
+
+
+def test_spaces_without_actions_are_refused():
+    with pytest.raises(ValueError, match="at least 1 action, not 0"):
+        Discrete(0)
+    for sizes in ((), (2, 0)):
+        with pytest.raises(ValueError, match="one or more numbers of at least 1"):
+            MultiDiscrete(sizes)
