@@ -16,7 +16,7 @@ from timing import machine
 from stacx.config import Config
 from stacx.core.learner import Learner
 from stacx.networks import ActorCriticNetwork
-from stacx.types import Trajectory
+from stacx.types import Discrete, Trajectory
 
 NETWORKS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "MLP 64-64": ((4,), {"suite": "classic", "mlp_widths": (64, 64)}),
@@ -44,7 +44,7 @@ def cost(agent: str, shape: tuple[int, ...], settings: dict[str, Any]) -> tuple[
     """FLOPs and bytes of temporary memory of one update."""
     config = Config(agent=agent, **settings)
     dtype = jnp.uint8 if len(shape) == 3 and shape[0] > 10 else jnp.float32
-    network = ActorCriticNetwork(config, shape, dtype, num_actions=4)
+    network = ActorCriticNetwork(config, shape, dtype, Discrete(4))
     learner = Learner(config, network)
     time, batch = config.trajectory_length, config.num_envs
     trajectory = Trajectory(

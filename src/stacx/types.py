@@ -85,7 +85,7 @@ class Trajectory(eqx.Module):
     episode's first; its action and reward mean nothing, and `valid` is 0 there.
     """
 
-    actions: Int[Array, "T B"]
+    actions: Int[Array, "T B *action"]
     """a_t."""
     rewards: Float[Array, "T B"]
     """The reward after a_t, raw."""
@@ -115,6 +115,11 @@ class NetworkOutput(NamedTuple):
 @runtime_checkable
 class Network(Protocol):
     """A network as pure functions of its parameters."""
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """The actions that its policies are distributions over."""
+        ...
 
     def init(self, key: PRNGKeyArray) -> Parameters:
         """Fresh parameters."""

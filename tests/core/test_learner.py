@@ -12,7 +12,17 @@ import numpy as np
 import optax
 import pytest
 from algorithm_1 import Targets, gradients, kl, loss, targets
-from small_problem import BATCH, STEPS, TinyNetwork, make_config, make_trajectory
+from small_problem import (
+    BATCH,
+    ONE_CHOICE,
+    STEPS,
+    TWO_CHOICES,
+    TinyNetwork,
+    joint_policy,
+    joint_trajectory,
+    make_config,
+    make_trajectory,
+)
 from support import quick_jit
 
 from stacx.agents import METAPARAMETERS
@@ -21,7 +31,7 @@ from stacx.core.learner import Learner
 from stacx.core.losses import actor_critic_loss
 from stacx.core.metaparameters import outer_hyperparameters
 from stacx.networks import ActorCriticNetwork
-from stacx.types import Trajectory
+from stacx.types import Discrete, Trajectory
 
 LOSS_WEIGHTS = ("g_v", "g_p", "g_e")
 
@@ -41,10 +51,10 @@ class Dead(TinyNetwork):
         return super().unroll(dead, *arguments, **options)
 
 
-def make_learner(network=TinyNetwork, **settings) -> Learner:
+def make_learner(network=TinyNetwork, space=ONE_CHOICE, **settings) -> Learner:
     # With b1 = 0, Adam's first moment is the metagradient itself.
     config = make_config(**{"meta_b1": 0.0, "max_gradient_norm": 1e3} | settings)
-    return Learner(config, network(config.heads))
+    return Learner(config, network(config.heads, space))
 
 
 def mid_training(learner):
@@ -76,12 +86,14 @@ def metagradient_of(state):
 class Oracle:
     """Algorithm 2 in double precision: gradients of the loss and the optimiser by hand, in numpy.
 
-    Only the network is differentiated by JAX. Shares no code with `stacx.core`.
+    Only the network is differentiated by JAX. Shares no code with `stacx.core`. Several choices are
+    one among all joint actions here.
     """
 
     def __init__(self, learner, state, trajectory):
         self.config = learner.config
-        self.trajectory = trajectory
+        sizes = getattr(learner.network.action_space, "sizes", None)
+        self.trajectory = joint_trajectory(trajectory, sizes) if sizes else trajectory
         self.parameters = state.parameters
         leaves = jax.tree.leaves(state.optimiser)
         self.moments = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
@@ -89,7 +101,8 @@ class Oracle:
 
         def unroll(parameters):
             output, _ = learner.network.unroll(parameters, trajectory.observations, None, ())
-            return tuple(output)
+            policy, values = output
+            return joint_policy(policy, sizes) if sizes else policy, values
 
         self.unroll = quick_jit(unroll)
         self.pull_back = quick_jit(lambda theta, output: jax.vjp(unroll, theta)[1](output)[0])
@@ -173,10 +186,11 @@ class Updated(NamedTuple):
 
 
 @functools.cache
-def update_of(heads, max_gradient_norm) -> Updated:
+def update_of(heads, max_gradient_norm, space) -> Updated:
     with jax.enable_x64(True):
         learner = make_learner(
             agent="stac",
+            space=space,
             heads=heads,
             max_gradient_norm=max_gradient_norm,
             steps=100 * STEPS * BATCH,
@@ -185,16 +199,19 @@ def update_of(heads, max_gradient_norm) -> Updated:
             g_kl=2.0,
             lambda_=0.9,
         )
-        state, trajectory = mid_training(learner), make_trajectory()
+        state, trajectory = mid_training(learner), make_trajectory(space=space)
         after, metrics = quick_jit(learner.update)(state, trajectory)
         oracle = Oracle(learner, state, trajectory)
         assert 1.0 < metrics.gradient_norm < 100.0  # between the two values of the clip
         return Updated(learner.config, state, after, metrics, oracle)
 
 
-@pytest.fixture(params=[(1, 0.5), (3, 0.5), (3, 1e3)], ids=str)
+UPDATES = [(1, 0.5, ONE_CHOICE), (3, 0.5, ONE_CHOICE), (3, 1e3, ONE_CHOICE), (3, 0.5, TWO_CHOICES)]
+
+
+@pytest.fixture(params=UPDATES, ids=str)
 def updated(x64, request):
-    """P = 1 and 3, with the clip active and not."""
+    """P = 1 and 3, with the clip active and not; an action of one choice and of two."""
     return update_of(*request.param)
 
 
@@ -289,7 +306,7 @@ def impala(learner):
                 parameters, trajectory.observations, trajectory.starts, trajectory.recurrent_state
             )
             zeta = outer_hyperparameters(config, heads=config.heads)
-            return actor_critic_loss(output, trajectory, zeta, config)[0]
+            return actor_critic_loss(ONE_CHOICE, output, trajectory, zeta, config)[0]
 
         gradient = jax.grad(loss)(parameters)
         square = sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient))
@@ -467,7 +484,7 @@ def some_trajectory(network, observation_shape, steps=20, batch=8) -> Trajectory
 
 def lowered_update(agent, observation_shape, settings):
     config = make_config(agent=agent, num_envs=8, trajectory_length=20, **settings)
-    network = ActorCriticNetwork(config, observation_shape, jnp.float32, 6)
+    network = ActorCriticNetwork(config, observation_shape, jnp.float32, Discrete(6))
     learner = Learner(config, network)
     state = jax.eval_shape(learner.init, jax.random.key(0))
     trajectory = jax.eval_shape(lambda: some_trajectory(network, observation_shape))

@@ -8,11 +8,22 @@ import numpy as np
 import pytest
 from algorithm_1 import gradients, loss, targets
 from scipy import special, stats
-from small_problem import DUMMIES, STEPS, make_config, make_output, make_trajectory
+from small_problem import (
+    DUMMIES,
+    ONE_CHOICE,
+    STEPS,
+    TWO_CHOICES,
+    joint_policy,
+    joint_trajectory,
+    make_config,
+    make_output,
+    make_trajectory,
+)
 from support import quick_jit
 
 from stacx.core.losses import actor_critic_loss, kl_loss, learner_rewards
 from stacx.core.metaparameters import hyperparameters, initial_logits, outer_hyperparameters
+from stacx.types import Discrete
 
 HEADS = 3
 ZETA = {
@@ -37,11 +48,11 @@ def as_arrays(zeta):
 
 
 def loss_of(output, trajectory, zeta):
-    return actor_critic_loss(output, trajectory, zeta, CONFIG)[0]
+    return actor_critic_loss(ONE_CHOICE, output, trajectory, zeta, CONFIG)[0]
 
 
 def statistics_of(output, trajectory, zeta):
-    return actor_critic_loss(output, trajectory, zeta, CONFIG)[1]
+    return actor_critic_loss(ONE_CHOICE, output, trajectory, zeta, CONFIG)[1]
 
 
 compiled_loss, compiled_statistics = quick_jit(loss_of), quick_jit(statistics_of)
@@ -158,7 +169,9 @@ def test_the_loss_sees_the_learner_s_rewards(problem):
     output, trajectory, zeta = problem
     config = dataclasses.replace(CONFIG, reward_scale=0.5, reward_clip=0.4)
     seen = dataclasses.replace(trajectory, rewards=jnp.clip(0.5 * trajectory.rewards, -0.4, 0.4))
-    actual = quick_jit(lambda *problem: actor_critic_loss(*problem, config)[0])(*problem)
+    actual = quick_jit(lambda *problem: actor_critic_loss(ONE_CHOICE, *problem, config)[0])(
+        *problem
+    )
     np.testing.assert_allclose(actual, compiled_loss(output, seen, zeta), rtol=1e-12)
 
 
@@ -178,8 +191,8 @@ def test_kl_is_of_new_from_old_over_the_valid_states_of_head_1(problem):
     new = jax.tree.map(lambda x: 2.0 * x, make_output(1, seed=5))
     p, q = (special.softmax(out.policy[:STEPS, :, 0], axis=-1) for out in (new, old))
     expected = float(np.sum(stats.entropy(p, q, axis=-1) * trajectory.valid))
-    np.testing.assert_allclose(kl_loss(new, old, trajectory), expected, rtol=1e-12)
-    assert float(kl_loss(old, new, trajectory)) != pytest.approx(expected, rel=1e-2)
+    np.testing.assert_allclose(kl_loss(ONE_CHOICE, new, old, trajectory), expected, rtol=1e-12)
+    assert float(kl_loss(ONE_CHOICE, old, new, trajectory)) != pytest.approx(expected, rel=1e-2)
 
 
 def test_statistics(problem):
@@ -194,3 +207,33 @@ def test_statistics(problem):
     np.testing.assert_allclose(statistics.importance_max, weights[valid].max(axis=0), rtol=1e-12)
     np.testing.assert_array_equal(statistics.value_min, output.values.min(axis=(0, 1)))
     np.testing.assert_array_equal(statistics.value_max, output.values.max(axis=(0, 1)))
+
+
+def test_two_choices_have_the_loss_of_their_joint_actions(x64):
+    """Value, statistics and gradients, with respect to the network's output and to zeta."""
+    trajectory = make_trajectory(space=TWO_CHOICES)
+    sizes, joint = TWO_CHOICES.sizes, joint_trajectory(trajectory, TWO_CHOICES.sizes)
+
+    def of_choices(output, zeta):
+        return actor_critic_loss(TWO_CHOICES, output, trajectory, zeta, CONFIG)
+
+    def of_joint_actions(output, zeta):
+        output = output._replace(policy=joint_policy(output.policy, sizes))
+        return actor_critic_loss(Discrete(6), output, joint, zeta, CONFIG)
+
+    problem = make_output(HEADS, space=TWO_CHOICES), as_arrays(ZETA)
+    actual, expected = (
+        quick_jit(jax.value_and_grad(function, argnums=(0, 1), has_aux=True))(*problem)
+        for function in (of_choices, of_joint_actions)
+    )
+    assert np.all(np.any(actual[1][0].policy != 0.0, axis=(0, 1)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), actual, expected)
+
+
+def test_two_choices_have_the_kl_of_their_joint_actions(x64):
+    new, old = (make_output(HEADS, seed, TWO_CHOICES) for seed in (1, 2))
+    trajectory = make_trajectory(space=TWO_CHOICES)
+    joint = [out._replace(policy=joint_policy(out.policy, (2, 3))) for out in (new, old)]
+    expected = kl_loss(Discrete(6), *joint, joint_trajectory(trajectory, (2, 3)))
+    assert expected > 0.1
+    np.testing.assert_allclose(kl_loss(TWO_CHOICES, new, old, trajectory), expected, rtol=1e-12)

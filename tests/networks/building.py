@@ -8,15 +8,17 @@ import numpy as np
 
 from stacx.config import Config
 from stacx.networks import ActorCriticNetwork
+from stacx.types import Discrete
 
 STEPS, BATCH, ACTIONS = 6, 3, 5
+ONE_CHOICE = Discrete(ACTIONS)
 TRUNCATED_STD = 0.87962566
 """Standard deviation of a standard normal that is truncated at -2 and 2."""
 
 
-def build(shape=(4,), dtype=jnp.float32, **settings) -> ActorCriticNetwork:
+def build(shape=(4,), dtype=jnp.float32, action_space=ONE_CHOICE, **settings) -> ActorCriticNetwork:
     defaults = {"mlp_widths": (8,), "head_init": 1.0, "heads": 3}
-    return ActorCriticNetwork(Config(**defaults | settings), shape, dtype, ACTIONS)
+    return ActorCriticNetwork(Config(**defaults | settings), shape, dtype, action_space)
 
 
 def filled(make, *arguments, **options):

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from building import BATCH, STEPS, assert_close, build, filled, observe, outputs, started
+from building import ACTIONS, BATCH, STEPS, assert_close, build, filled, observe, outputs, started
+
+from stacx.types import MultiDiscrete, Network
 
 IMAGES = (6, 6, 2)
 
@@ -93,3 +95,12 @@ def test_every_product_also_of_the_gradient_has_the_precision_of_the_config(tors
         precisions = re.findall(r" precision=(.*)", program)
         assert len(precisions) == len(products) >= 5
         assert set(precisions) == {"({0}, {0})".format(f"Precision.{PRECISIONS[name]}")}
+
+
+def test_a_policy_head_says_what_the_action_space_needs():
+    several = MultiDiscrete((2, 3, 4))
+    for network, wanted in ((build(), ACTIONS), (build(action_space=several), 9)):
+        output = outputs(network, filled(network.init), observe())
+        assert output.policy.shape == (STEPS, BATCH, 3, wanted)
+        assert isinstance(network, Network)
+    assert network.action_space == several

@@ -11,7 +11,7 @@ from tiny_runs import tiny_config
 import stacx
 from stacx.networks import ActorCriticNetwork
 from stacx.runs import record_episode
-from stacx.types import Timestep
+from stacx.types import Discrete, Timestep
 
 
 class Countdown:
@@ -52,13 +52,13 @@ class Endless(Countdown):
 def make_policy(preference):
     """Prefers action 1 to action 0 by so many nats, whatever it sees."""
     config = tiny_config(agent="impala", tune="none", mlp_widths=())
-    network = ActorCriticNetwork(config, (1,), np.float32, 2)
+    network = ActorCriticNetwork(config, (1,), np.float32, Discrete(2))
     parameters = eqx.tree_at(
         lambda tree: tree.heads.policy.biases[0],
         jax.tree.map(jnp.zeros_like, network.init(jax.random.key(0))),
         jnp.array([[0.0, preference]]),
     )
-    return stacx.Policy(config, network, parameters, (1,), np.dtype(np.float32), 2)
+    return stacx.Policy(config, network, parameters, (1,), np.dtype(np.float32))
 
 
 def test_every_environment_counts_its_first_episode():

@@ -3,16 +3,20 @@
 import pickle
 import shutil
 import subprocess
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import message_of
-from tiny_runs import TWO_SEEDS, change_config, final_arrays, newest_checkpoint, spoil
+from tiny_runs import TWO_SEEDS, change_config, final_arrays, newest_checkpoint, spoil, tiny_config
 
 import stacx
+from stacx.networks import ActorCriticNetwork
 from stacx.runs import CheckpointWarning
+from stacx.runs.checkpoints import Checkpoints
+from stacx.types import Discrete, MultiDiscrete
 
 SHAPE = (10, 5)
 
@@ -106,6 +110,48 @@ def test_observations_are_converted(policy):
         np.testing.assert_array_equal(policy.act(same)[0], policy.act(boards)[0])
 
 
+class Learner(NamedTuple):
+    parameters: Any
+
+
+class State(NamedTuple):
+    learner: Learner
+
+
+def of_two_choices(run):
+    """Turns a run into one of an environment with two choices; returns its parameters."""
+    space = MultiDiscrete((2, 4))
+    network = ActorCriticNetwork(tiny_config(), SHAPE, np.float32, space)
+    parameters = jax.tree.map(lambda leaf: 30 * leaf, network.init(jax.random.key(0)))
+    one_seed = jax.tree.map(lambda leaf: leaf[None], parameters)
+    shapes = {"observation_shape": list(SHAPE), "observation_dtype": "float32"}
+    metadata = shapes | {"action_sizes": [2, 4]}
+    Checkpoints(run / "checkpoints").save(10**6, State(Learner(one_seed)), metadata)
+    return network, parameters
+
+
+def test_a_policy_of_two_choices(tiny_run):
+    run = tiny_run().directory
+    network, parameters = of_two_choices(run)
+    policy = stacx.load(run)
+    assert policy.action_space == MultiDiscrete((2, 4))
+    with pytest.raises(AttributeError, match="no num_actions: actions are MultiDiscrete"):
+        _ = policy.num_actions
+    jax.tree.map(np.testing.assert_array_equal, policy.parameters, parameters)
+
+    boards = observations(20)
+    starts = jnp.zeros((1, 20), bool)
+    logits = network.unroll(parameters, jnp.asarray(boards)[None], starts, ())[0].policy[0, :, 0]
+    best = np.stack([logits[:, :2].argmax(-1), logits[:, 2:].argmax(-1)], axis=-1)
+    assert (np.ptp(best, axis=0) > 0).all()
+    actions, _ = policy.act(boards)
+    np.testing.assert_array_equal(actions, best)
+    np.testing.assert_array_equal(policy.act(boards[0])[0], best[0])
+    sampled = np.stack([policy.act(boards, None, jax.random.key(i))[0] for i in range(100)])
+    np.testing.assert_array_equal(np.unique(sampled[..., 0]), range(2))
+    np.testing.assert_array_equal(np.unique(sampled[..., 1]), range(4))
+
+
 def test_each_seed_has_its_policy(tiny_run):
     directory = tiny_run(**TWO_SEEDS).directory
     arrays = final_arrays(directory)
@@ -152,6 +198,7 @@ def test_loading_a_policy_does_not_look_at_its_environment(tiny_run):
     run = tiny_run().directory
     change_config(run, env="subprocess:getoutput", env_args='{"cmd": "false"}')
     assert stacx.load(run).num_actions == 3
+    assert stacx.load(run).action_space == Discrete(3)
 
 
 def test_a_damaged_checkpoint_is_no_policy(tiny_run):

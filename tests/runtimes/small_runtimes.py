@@ -14,7 +14,7 @@ TUNED = {"agent": "stac", "tune": "gamma", "heads": 2}
 RECURRENT = {"agent": "impala", "lstm_size": 3}
 
 
-def make_runtime(**settings) -> OnDeviceRuntime:
+def make_runtime(environment=None, **settings) -> OnDeviceRuntime:
     defaults = {
         "env": "support:Walk",
         "steps": 1000,
@@ -24,14 +24,14 @@ def make_runtime(**settings) -> OnDeviceRuntime:
         "mlp_widths": (8,),
         "max_skipped_updates": 3,
     }
-    return OnDeviceRuntime(Config(**defaults | settings), Walk())
+    return OnDeviceRuntime(Config(**defaults | settings), environment or Walk())
 
 
 class Case:
     """A runtime, the state it starts from, and where that leads."""
 
-    def __init__(self, settings):
-        self.runtime = make_runtime(**settings)
+    def __init__(self, settings, environment=None):
+        self.runtime = make_runtime(environment, **settings)
         self._abstract = self.runtime.abstract_state()
 
     @functools.cached_property

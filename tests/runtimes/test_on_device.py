@@ -8,6 +8,7 @@ import pytest
 from small_runtimes import (
     RECURRENT,
     SEED,
+    TUNED,
     Case,
     assert_close,
     assert_same_bits,
@@ -15,12 +16,15 @@ from small_runtimes import (
     lane,
     make_runtime,
 )
-from support import message_of
+from support import Walk, message_of
 
 from stacx.agents import METAPARAMETERS
 from stacx.core.distributions import Categorical
 from stacx.errors import ConfigError
+from stacx.networks import ActorCriticNetwork
+from stacx.runtimes import on_device
 from stacx.runtimes.on_device import TrainState
+from stacx.types import MultiDiscrete
 
 
 @pytest.fixture(scope="module", params=["tuned", "recurrent"])
@@ -215,6 +219,39 @@ def test_a_skipped_update_between_others_does_not_stop_it(tuned):
     assert int(state.iteration[0]) == 7
     assert int(state.interval.skipped[0]) == 2
     assert int(state.learner.skipped_in_a_row[0]) == 0
+
+
+class TwoWalks(Walk):
+    """A walk whose step is the difference of two choices."""
+
+    def step(self, key, state, action):
+        return super().step(key, state, action[0] - action[1])
+
+
+def test_actions_of_two_choices(monkeypatch):
+    """Head 1 is on-policy, and the environment is given what the trajectory says."""
+
+    def make_network(config, walk):
+        space = MultiDiscrete((3, 2))
+        return ActorCriticNetwork(config, walk.observation_shape, walk.observation_dtype, space)
+
+    monkeypatch.setattr(on_device, "make_network", make_network)
+    case = Case(TUNED, TwoWalks())
+    _, _, trajectory, _ = case.rollout(case.start)
+    actions = np.asarray(trajectory.actions)
+    assert actions.shape == (*trajectory.rewards.shape, 2)
+    np.testing.assert_array_equal(actions.max(axis=(0, 1)), [2, 1])
+    position, _ = position_and_time(np.asarray(trajectory.observations))
+    valid = np.asarray(trajectory.valid, bool)
+    moved = position[:-1] + actions[..., 0] - actions[..., 1] - 1
+    np.testing.assert_array_equal(position[1:][valid], moved[valid])
+
+    after = case.after(1)
+    weights = after.interval.highs["importance_max"][0]
+    assert weights[0] == pytest.approx(1.0, abs=1e-5)
+    assert int(after.interval.skipped[0]) == 0
+    assert differ(case.start.learner.parameters, after.learner.parameters)
+    assert case.runtime.policy_specification()["action_sizes"] == [3, 2]
 
 
 def test_overlap_is_refused():

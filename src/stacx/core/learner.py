@@ -124,7 +124,9 @@ class Learner:
                 trajectory.starts,
                 trajectory.recurrent_state,
             )
-            value, statistics = actor_critic_loss(output, trajectory, zeta, self.config)
+            value, statistics = actor_critic_loss(
+                self.network.action_space, output, trajectory, zeta, self.config
+            )
             return value, (statistics, output)
 
         (value, (statistics, output)), gradient = jax.value_and_grad(loss, has_aux=True)(
@@ -159,8 +161,9 @@ class Learner:
                 main_head_only=True,
             )
             zeta = outer_hyperparameters(self.config)
-            value, _ = actor_critic_loss(output, trajectory, zeta, self.config)
-            kl = kl_loss(output, inner.output, trajectory)
+            space = self.network.action_space
+            value, _ = actor_critic_loss(space, output, trajectory, zeta, self.config)
+            kl = kl_loss(space, output, inner.output, trajectory)
             return value + self.config.g_kl * kl, (inner, kl)
 
         (value, (inner, kl)), metagradient = jax.value_and_grad(outer_loss, has_aux=True)(

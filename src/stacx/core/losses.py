@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from stacx.config import Config
-from stacx.core.distributions import Categorical
+from stacx.core.distributions import distribution
 from stacx.core.leaky_vtrace import leaky_vtrace
 from stacx.core.metaparameters import Hyperparameters
-from stacx.types import NetworkOutput, Trajectory
+from stacx.types import ActionSpace, NetworkOutput, Trajectory
 
 
 class HeadStatistics(NamedTuple):
@@ -25,7 +25,11 @@ class HeadStatistics(NamedTuple):
 
 
 def actor_critic_loss(
-    output: NetworkOutput, trajectory: Trajectory, zeta: Hyperparameters, config: Config
+    space: ActionSpace,
+    output: NetworkOutput,
+    trajectory: Trajectory,
+    zeta: Hyperparameters,
+    config: Config,
 ) -> tuple[Float[Array, ""], HeadStatistics]:
     """Algorithm 1: value, policy and entropy losses, summed over time and batch.
 
@@ -36,6 +40,7 @@ def actor_critic_loss(
     stopped. The entropy has the sign that Eq. 1 and line 18 meant: g_e > 0 rewards it.
 
     Args:
+        space: what the policies are distributions over.
         output: the network's output at the T+1 observations of the trajectory, P heads.
         trajectory: the data, T transitions of B environments.
         zeta: one value per head of each of `stacx.agents.METAPARAMETERS`.
@@ -44,10 +49,10 @@ def actor_critic_loss(
     Returns:
         The loss, a scalar, and the statistics of each head.
     """
-    policy = Categorical(output.policy[:-1])
+    policy = distribution(space, output.policy[:-1])
     values = output.values
     valid = trajectory.valid[..., None]
-    log_probs = policy.log_prob(trajectory.actions[..., None])
+    log_probs = policy.log_prob(trajectory.actions[:, :, None])  # the same for every head
     weights = jax.lax.stop_gradient(jnp.exp(log_probs - trajectory.behaviour_log_probs[..., None]))
     vtrace = leaky_vtrace(
         values,
@@ -75,10 +80,12 @@ def actor_critic_loss(
     return jnp.sum(losses) / losses.shape[0], jax.lax.stop_gradient(statistics)
 
 
-def kl_loss(new: NetworkOutput, old: NetworkOutput, trajectory: Trajectory) -> Float[Array, ""]:
+def kl_loss(
+    space: ActionSpace, new: NetworkOutput, old: NetworkOutput, trajectory: Trajectory
+) -> Float[Array, ""]:
     """KL(new || old) of head 1 over the trajectory's states, summed as the losses are (Eq. 3)."""
-    divergence = Categorical(new.policy[:-1, :, 0]).kl(Categorical(old.policy[:-1, :, 0]))
-    return jnp.sum(divergence * trajectory.valid)
+    policy, before = (distribution(space, output.policy[:-1, :, 0]) for output in (new, old))
+    return jnp.sum(policy.kl(before) * trajectory.valid)
 
 
 def learner_rewards(rewards: Float[Array, "T B"], config: Config) -> Float[Array, "T B"]:

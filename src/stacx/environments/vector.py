@@ -68,7 +68,7 @@ class VectorEnvironment:
         )
 
     def step(
-        self, keys: Key[Array, " B"], state: VectorState, actions: Int[Array, " B"]
+        self, keys: Key[Array, " B"], state: VectorState, actions: Int[Array, "B *action"]
     ) -> tuple[VectorState, Transition]:
         """Steps the environments whose episode goes on, and resets the others."""
         stepped, timestep = jax.vmap(self.environment.step)(keys, state.environments, actions)

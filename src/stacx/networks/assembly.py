@@ -17,7 +17,7 @@ from stacx.imports import load_function, one_line
 from stacx.networks.heads import Heads
 from stacx.networks.recurrent import LSTM
 from stacx.networks.torsos import TORSOS
-from stacx.types import NetworkOutput, Parameters, RecurrentState
+from stacx.types import ActionSpace, NetworkOutput, Parameters, RecurrentState
 
 
 class ActorCritic(eqx.Module):
@@ -29,7 +29,7 @@ class ActorCritic(eqx.Module):
 
 
 class ActorCriticNetwork:
-    """The `stacx.types.Network` of a config, for one shape of observations.
+    """The `stacx.types.Network` of a config, for one shape of observations and one action space.
 
     Raises:
         ConfigError: if the torso is unknown or does not fit the observations.
@@ -40,12 +40,12 @@ class ActorCriticNetwork:
         config: Config,
         observation_shape: tuple[int, ...],
         observation_dtype: Any,
-        num_actions: int,
+        action_space: ActionSpace,
     ):
+        self.action_space = action_space
         self._config = config
         self._observation_shape = observation_shape
         self._observation_dtype = observation_dtype
-        self._num_actions = num_actions
         abstract = eqx.filter_eval_shape(self._build, jax.random.key(0))
         _, self._static = eqx.partition(abstract, _is_parameter)
         if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(self._static)):
@@ -97,7 +97,7 @@ class ActorCriticNetwork:
             heads=config.heads,
             features=config.lstm_size or features,
             widths=config.head_widths,
-            policy_outputs=self._num_actions,
+            policy_outputs=self.action_space.num_outputs,
             last_scale=config.head_init,
         )
         return ActorCritic(torso, core, heads)

@@ -11,12 +11,18 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from stacx.config import Config
-from stacx.core.distributions import Categorical
+from stacx.core.distributions import distribution, draw_noise
 from stacx.errors import ConfigError
 from stacx.networks import ActorCriticNetwork
 from stacx.runs.checkpoints import Checkpoints, unflatten
 from stacx.runs.directory import RunDirectory
-from stacx.types import Parameters, RecurrentState
+from stacx.types import (
+    ActionSpace,
+    Discrete,
+    Parameters,
+    RecurrentState,
+    action_space_from_json,
+)
 
 
 class Policy:
@@ -25,7 +31,6 @@ class Policy:
     Attributes:
         observation_shape: of one observation.
         observation_dtype: what observations are converted to.
-        num_actions: actions are 0 ... num_actions - 1.
     """
 
     def __init__(
@@ -35,15 +40,29 @@ class Policy:
         parameters: Parameters,
         observation_shape: tuple[int, ...],
         observation_dtype: np.dtype,
-        num_actions: int,
     ):
         self.config = config
         self.network = network
         self.parameters = parameters
         self.observation_shape = observation_shape
         self.observation_dtype = observation_dtype
-        self.num_actions = num_actions
         self._act = jax.jit(self.act_on_batch)
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """What actions there are."""
+        return self.network.action_space
+
+    @property
+    def num_actions(self) -> int:
+        """Actions are 0 ... num_actions - 1, if an action is one choice.
+
+        Raises:
+            AttributeError: if it is not; `action_space` says what it is.
+        """
+        if not isinstance(self.action_space, Discrete):
+            raise AttributeError(f"there is no num_actions: actions are {self.action_space}")
+        return self.action_space.n
 
     def initial_state(self, batch: int = 1) -> RecurrentState:
         """The recurrent state at the start of `batch` episodes; empty for feed-forward networks."""
@@ -64,7 +83,8 @@ class Policy:
             key: samples an action; without one the most probable action is taken.
 
         Returns:
-            The action, an integer of shape [] or [B], and the state for the next call.
+            The action, of integers and shape [*action] or [B, *action], and the state for the next
+            call.
 
         Raises:
             ValueError: if the observation has another shape.
@@ -103,10 +123,10 @@ class Policy:
             state,
             main_head_only=True,
         )
-        policy = Categorical(output.policy[0, :, 0])
+        policy = distribution(self.action_space, output.policy[0, :, 0])
         if key is None:
             return policy.mode(), state
-        return policy.sample(Categorical.noise(key, (batch,), self.num_actions)), state
+        return policy.sample(draw_noise(self.action_space, key, (batch,))), state
 
 
 def load(directory: Path | str, seed: int | None = None, *, torso: str | None = None) -> Policy:
@@ -132,8 +152,7 @@ def load(directory: Path | str, seed: int | None = None, *, torso: str | None = 
     _, arrays, specification = Checkpoints(run.checkpoints).load_newest()
     shape = tuple(specification["observation_shape"])
     dtype = np.dtype(specification["observation_dtype"])
-    num_actions = specification["num_actions"]
-    network = ActorCriticNetwork(config, shape, dtype, num_actions)
+    network = ActorCriticNetwork(config, shape, dtype, action_space_from_json(specification))
     prefix = ".learner.parameters"
     own = {
         name.removeprefix(prefix): array[seed - config.seed]
@@ -141,4 +160,4 @@ def load(directory: Path | str, seed: int | None = None, *, torso: str | None = 
         if name.startswith(prefix)
     }
     parameters = unflatten(own, jax.eval_shape(network.init, jax.random.key(0)))
-    return Policy(config, network, parameters, shape, dtype, num_actions)
+    return Policy(config, network, parameters, shape, dtype)

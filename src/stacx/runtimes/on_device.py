@@ -19,14 +19,20 @@ from jaxtyping import Array, Int, Integer, PRNGKeyArray
 
 from stacx.agents import METAPARAMETERS
 from stacx.config import Config
-from stacx.core.distributions import Categorical
+from stacx.core.distributions import distribution, draw_noise
 from stacx.core.learner import Learner, LearnerState
 from stacx.environments import OnDeviceEnvironment, Transition, VectorEnvironment, VectorState
 from stacx.errors import ConfigError
 from stacx.networks import ActorCriticNetwork
 from stacx.runtimes.compilation import compiler_options
 from stacx.runtimes.statistics import IntervalStatistics
-from stacx.types import Parameters, RecurrentState, Trajectory
+from stacx.types import (
+    Discrete,
+    Parameters,
+    RecurrentState,
+    Trajectory,
+    action_space_to_json,
+)
 
 
 class TrainState(eqx.Module):
@@ -58,7 +64,6 @@ class OnDeviceRuntime:
         self.network = make_network(config, environment)
         self.learner = Learner(config, self.network)
         self.vector = VectorEnvironment(environment)
-        self._num_actions = environment.num_actions
         self._observation_shape = tuple(environment.observation_shape)
         self._observation_dtype = np.dtype(environment.observation_dtype)
         self.num_devices, self._shardings = self._plan_sharding()
@@ -95,7 +100,7 @@ class OnDeviceRuntime:
         return {
             "observation_shape": list(self._observation_shape),
             "observation_dtype": str(self._observation_dtype),
-            "num_actions": self._num_actions,
+            **action_space_to_json(self.network.action_space),
         }
 
     @functools.cached_property
@@ -165,9 +170,10 @@ class OnDeviceRuntime:
         key: PRNGKeyArray,
     ) -> tuple[VectorState, RecurrentState, Trajectory, Transition]:
         """n steps of head 1's policy in every environment."""
+        space = self.network.action_space
         shape = (self.config.trajectory_length, self.config.num_envs)
         environment_key, action_key = jax.random.split(key)
-        noise = Categorical.noise(action_key, shape, self._num_actions)
+        noise = draw_noise(space, action_key, shape)
         keys = jax.random.split(environment_key, shape)
 
         def step(carry: Any, inputs: Any) -> Any:
@@ -180,7 +186,7 @@ class OnDeviceRuntime:
                 recurrent_state,
                 main_head_only=True,
             )
-            policy = Categorical(output.policy[0, :, 0])
+            policy = distribution(space, output.policy[0, :, 0])
             actions = policy.sample(noise)
             stepped, transition = self.vector.step(keys, environments, actions)
             seen = (environments.observations, environments.starts)
@@ -233,7 +239,7 @@ def make_network(config: Config, environment: OnDeviceEnvironment) -> ActorCriti
         config,
         environment.observation_shape,
         environment.observation_dtype,
-        environment.num_actions,
+        Discrete(environment.num_actions),
     )
 
 
