@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from stacx.errors import DivergenceError as DivergenceError
     from stacx.errors import Interrupted as Interrupted
     from stacx.errors import StacxError as StacxError
+    from stacx.errors import TrainingWarning as TrainingWarning
     from stacx.runs import CheckpointWarning as CheckpointWarning
     from stacx.runs import Policy as Policy
     from stacx.runs import Run as Run
     from stacx.runs import evaluate as evaluate
     from stacx.runs import load as load
     from stacx.runs import train as train
-    from stacx.runs.training import TrainingWarning as TrainingWarning
     from stacx.types import Timestep as Timestep
     from stacx.types import Trajectory as Trajectory
 
@@ -44,9 +44,9 @@ _HOME = {
         "DivergenceError",
         "Interrupted",
         "StacxError",
+        "TrainingWarning",
     ),
     "stacx.runs": ("CheckpointWarning", "Policy", "Run", "evaluate", "load", "train"),
-    "stacx.runs.training": ("TrainingWarning",),
     "stacx.types": ("Timestep", "Trajectory"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

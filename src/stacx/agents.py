@@ -49,6 +49,7 @@ _PAPER_EVERYWHERE = {
     "reward_scale": Setting(1.0, "not scaled"),
     "reward_clip": Setting(None, "not clipped"),
     "overlap": Setting(0, "windows follow each other"),
+    "num_actors": Setting(1, "one steps while the learner learns"),
     "compute_dtype": Setting("float32", "single precision"),
     "head_widths": Setting((256,), "Table 2"),
     "head_init": Setting(1.0, "not in the paper; as all other layers"),
@@ -89,6 +90,7 @@ SUITES: dict[str, dict[str, Setting]] = {
     | {
         "steps": Setting(50_000_000, "Table 3: 200e6 frames, four a step"),
         "num_envs": Setting(32, "Table 3, m"),
+        "num_actors": Setting(2, "one infers while the other's environments step"),
         "trajectory_length": Setting(20, "Table 3, n"),
         "gamma": Setting(0.995, "Table 3"),
         "learning_rate": Setting(6e-4, "Table 3"),
@@ -100,6 +102,7 @@ SUITES: dict[str, dict[str, Setting]] = {
     | {
         "steps": Setting(30_000_000, "Table 3"),
         "num_envs": Setting(24, "Table 3, m"),
+        "num_actors": Setting(2, "one infers while the other's environments step"),
         "trajectory_length": Setting(40, "Table 3, n"),
         "overlap": Setting(30, "Table 3"),
         "gamma": Setting(0.99, "Table 3"),

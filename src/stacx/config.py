@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
@@ -114,6 +115,25 @@ class Config:
     """Transitions of a trajectory, n."""
     overlap: int = _PRESET
     """Transitions that a trajectory shares with the one before."""
+
+    # --- actors, for environments that step on the CPU ---
+    num_actors: int = _PRESET
+    """Actor threads, each with a batch of `num_envs` environments."""
+    actor_devices: tuple[int, ...] = ()
+    """Numbers of the devices that actors infer on; by default the first."""
+    learner_devices: tuple[int, ...] = ()
+    """Numbers of the devices that share each update; by default all that actors leave."""
+    queue_size: int = 1
+    """Trajectories that may wait for the learner; then actors wait."""
+    deterministic: bool = False
+    """Fix the policy lag to `num_actors` updates: with deterministic environments, the same seed
+    gives the same run."""
+    vectorization: Literal["auto", "sync", "async"] = "auto"
+    """How single environments become a batch: sync in the actor's thread, async in processes."""
+    env_timeout: float = 60.0
+    """Seconds after which environments that do not answer are given up and restarted."""
+    max_env_restarts: int = 3
+    """Batches of environments that may be restarted, having raised or not answered."""
 
     # --- the network ---
     torso: str = _PRESET
@@ -252,6 +272,7 @@ def _check_types(config: Config) -> None:
         "float": (int, float),
         "float | None": (int, float, type(None)),
         "str": (str,),
+        "bool": (bool,),
     }
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -259,13 +280,45 @@ def _check_types(config: Config) -> None:
             continue
         kind = str(field.type).removeprefix("Annotated[").partition(", ")[0]
         allowed = kinds.get(kind)
-        if allowed and (not isinstance(value, allowed) or isinstance(value, bool)):
+        wrong_bool = isinstance(value, bool) and kind != "bool"
+        if allowed and (not isinstance(value, allowed) or wrong_bool):
             raise ConfigError(f"{flag_of(field.name)} must be {kind}, not {value!r}")
         if kind.startswith("tuple") and not (
-            isinstance(value, tuple) and all(isinstance(v, int) and v > 0 for v in value)
+            isinstance(value, tuple) and all(isinstance(v, int) for v in value)
         ):
             flag = flag_of(field.name)
-            raise ConfigError(f"{flag} must be positive whole numbers, not {value!r}")
+            raise ConfigError(f"{flag} must be whole numbers, not {value!r}")
+
+
+_BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "positive": (
+        lambda value: value > 0,
+        "steps num_seeds heads num_envs trajectory_length log_points num_actors queue_size "
+        "env_timeout checkpoints_kept max_skipped_updates learning_rate rmsprop_eps "
+        "max_gradient_norm meta_eps clip_rho",
+    ),
+    "zero or more": (
+        lambda value: value >= 0,
+        "end_learning_rate meta_learning_rate head_init g_v g_p g_e g_kl clip_c lstm_size "
+        "torso_output seed overlap checkpoint_points checkpoint_minutes max_env_restarts",
+    ),
+    "between 0 and 1": (lambda value: 0.0 <= value <= 1.0, "gamma lambda_ alpha rmsprop_decay"),
+    "0 or more and below 1": (lambda value: 0.0 <= value < 1.0, "meta_b1 meta_b2"),
+    "positive whole numbers": (
+        lambda widths: all(width > 0 for width in widths),
+        "mlp_widths channels head_widths",
+    ),
+    "numbers of devices, from 0 on": (
+        lambda numbers: all(number >= 0 for number in numbers),
+        "actor_devices learner_devices",
+    ),
+}
+"""What must hold for the settings of a list, by how an error says it."""
+_CHOICES = {
+    "compute_dtype": ("float32", "bfloat16"),
+    "matmul_precision": ("float32", "tensorfloat32", "bfloat16"),
+    "vectorization": ("auto", "sync", "async"),
+}
 
 
 def _check_ranges(config: Config) -> None:
@@ -275,36 +328,14 @@ def _check_ranges(config: Config) -> None:
             flags = " and ".join(flag_of(name) for name in names.split())
             raise ConfigError(f"{flags} must be {wish}, not {values}")
 
-    for name in ("steps", "num_seeds", "heads", "num_envs", "trajectory_length", "log_points"):
-        require(getattr(config, name) > 0, name, "positive")
-    for name in ("checkpoints_kept", "max_skipped_updates"):
-        require(getattr(config, name) > 0, name, "positive")
-    for name in ("gamma", "lambda_", "alpha", "rmsprop_decay"):
-        require(0.0 <= getattr(config, name) <= 1.0, name, "between 0 and 1")
-    for name in ("meta_b1", "meta_b2"):
-        require(0.0 <= getattr(config, name) < 1.0, name, "0 or more and below 1")
-    for name in ("learning_rate", "rmsprop_eps", "max_gradient_norm", "meta_eps", "clip_rho"):
-        require(getattr(config, name) > 0.0, name, "positive")
-    for name in (
-        "end_learning_rate",
-        "meta_learning_rate",
-        "head_init",
-        "g_v",
-        "g_p",
-        "g_e",
-        "g_kl",
-    ):
-        require(getattr(config, name) >= 0.0, name, "zero or more")
-    for name in ("lstm_size", "torso_output", "seed", "overlap", "clip_c"):
-        require(getattr(config, name) >= 0, name, "zero or more")
-    for name in ("checkpoint_points", "checkpoint_minutes"):
-        require(getattr(config, name) >= 0, name, "zero or more")
+    for wish, (holds, names) in _BOUNDS.items():
+        for name in names.split():
+            require(holds(getattr(config, name)), name, wish)
+    for name, choices in _CHOICES.items():
+        require(getattr(config, name) in choices, name, _listed(choices))
     require(config.seed < 2**31, "seed", "below 2^31")
     require(config.overlap < config.trajectory_length, "overlap", "below --trajectory-length")
     require(config.reward_clip is None or config.reward_clip > 0, "reward_clip", "positive")
-    require(config.compute_dtype in ("float32", "bfloat16"), "compute_dtype", "float32 or bfloat16")
-    precisions = ("float32", "tensorfloat32", "bfloat16")
-    require(config.matmul_precision in precisions, "matmul_precision", _listed(precisions))
     for name in METAPARAMETERS:
         value = config.initial_value(name)
         if value is None:

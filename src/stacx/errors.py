@@ -1,4 +1,4 @@
-"""The errors a user of stacx can meet: each message is one line that says what to do."""
+"""The errors and warnings a user of stacx can meet: one line each, that says what to do."""
 
 
 class StacxError(Exception):
@@ -10,7 +10,15 @@ class ConfigError(StacxError, ValueError):
 
 
 class BrokenEnvironmentError(StacxError):
-    """An environment raised, or returned what no environment may return."""
+    """An environment raised, did not answer, or returned what no environment may return.
+
+    Attributes:
+        details: the environment's traceback, or where it hangs; empty if there is none to show.
+    """
+
+    def __init__(self, message: object, details: str = ""):
+        super().__init__(message)
+        self.details = details
 
 
 class DivergenceError(StacxError):
@@ -27,3 +35,7 @@ class Interrupted(StacxError):  # noqa: N818  (nobody's error)
     def __init__(self, message: str, signum: int):
         super().__init__(message)
         self.signum = signum
+
+
+class TrainingWarning(UserWarning):
+    """A run goes on, but something about it is worth a look."""

@@ -36,4 +36,4 @@ def test_no_such_family(capsys):
     assert main(["envs", "nope"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "stacx: unknown environment family 'nope': there are gymnax\n"
+    assert err == "stacx: unknown environment family 'nope': there are gymnax, gym, atari\n"

@@ -204,7 +204,7 @@ def users_module(tmp_path):
         (["--env", "users_game:Chess"], "module 'users_game' has no function 'Chess'"),
         (["--env", "users_game:number"], "module 'users_game' has no function 'number'"),
         (["--env", "users_game:raises"], "users_game:raises raised RuntimeError: not today"),
-        (["--env", "users_game:nothing"], "must return an on-device environment"),
+        (["--env", "users_game:nothing"], "must return a Gymnasium environment"),
         (["--env", "users_game:StepRaises"], "users_game:StepRaises raised AttributeError: "),
         (["--env", "users_game:WrongShape"], "the observation of reset is float32[3], not"),
         (["--torso", "users_game:torso_raises"], "raised RuntimeError: not today"),

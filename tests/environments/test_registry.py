@@ -26,7 +26,7 @@ def refusal(env, env_args="{}") -> str:
 @pytest.mark.parametrize(
     ("env", "suggestion"),
     [
-        ("CartPole-v1", "gymnax:CartPole-v1"),
+        ("CartPole-v1", "gymnax:CartPole-v1 or gym:CartPole-v1"),
         ("gymnax:CartPole", "gymnax:CartPole-v1"),
         ("gymnax:Cartpole-v1", "gymnax:CartPole-v1"),
         ("gymnax:CartPole-v0", "gymnax:CartPole-v1"),
@@ -57,10 +57,10 @@ def test_what_is_far_from_everything_has_no_suggestion(env):
     assert "did you mean" not in refusal(env)
 
 
-@pytest.mark.parametrize("family", ["atari", "gym", "playground", "dmc", "dmc-pixels", "rwrl"])
+@pytest.mark.parametrize("family", ["playground", "dmc", "dmc-pixels", "rwrl"])
 def test_a_family_that_is_not_there_yet(family):
     assert refusal(f"{family}:Pong") == (
-        f"{family}: environments are not supported in this version (there are: gymnax)"
+        f"{family}: environments are not supported in this version (there are: gymnax, gym, atari)"
     )
 
 
@@ -181,8 +181,8 @@ def test_a_gymnax_environment_that_cannot_be_used(monkeypatch):
 
 def test_no_such_module_or_function(monkeypatch):
     assert refusal("not_written:function") == (
-        "unknown environment family 'not_written' (there are: gymnax), and no module of that name "
-        "in the working directory or on PYTHONPATH"
+        "unknown environment family 'not_written' (there are: gymnax, gym, atari), "
+        "and no module of that name in the working directory or on PYTHONPATH"
     )
     assert "cannot import 'no.such.module'" in refusal("no.such.module:function")
     module = as_module(monkeypatch, number=3)

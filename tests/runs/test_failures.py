@@ -1,4 +1,4 @@
-"""What a compiled program or the disk says becomes one line."""
+"""What the disk says becomes one line, and so does the way on."""
 
 from pathlib import Path
 
@@ -6,42 +6,9 @@ import pytest
 from support import message_of
 
 from stacx.config import Config
-from stacx.errors import BrokenEnvironmentError, CheckpointError, StacxError
+from stacx.errors import StacxError
 from stacx.runs import RunDirectory
-from stacx.runs.failures import evaluation_command, resume_command, running, writing_to
-
-TRACEBACK = """INTERNAL: CpuCallback error calling callback: Traceback (most recent call last):
-  File "/jax/callback.py", line 816, in _wrapped_callback
-    return call()
-           ^^^^^^
-  File "/mine/game.py", line 15, in step
-    raise RuntimeError(text)
-RuntimeError: game over
-and out
-"""
-
-
-def raised(error, expected):
-    with pytest.raises(expected) as caught, running("my:game"):
-        raise error
-    return message_of(caught)
-
-
-def test_an_error_in_a_callback_is_the_environments():
-    message = raised(ValueError(TRACEBACK), BrokenEnvironmentError)
-    assert message == "my:game raised RuntimeError: game over (/mine/game.py:15)"
-
-
-def test_any_other_error_of_the_program():
-    error = ValueError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\nand much more")
-    message = raised(error, StacxError)
-    assert message.startswith(
-        "my:game cannot be run: ValueError: RESOURCE_EXHAUSTED: Out of memory"
-    )
-
-
-def test_errors_of_stacx_pass():
-    assert raised(CheckpointError("as it was"), CheckpointError) == "as it was"
+from stacx.runs.failures import evaluation_command, resume_command, writing_to
 
 
 def test_the_disk_is_full():

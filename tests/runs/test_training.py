@@ -78,9 +78,9 @@ def test_compilation_does_not_count_as_training_time(tmp_path, monkeypatch):
     """On a clock where it takes a hundred seconds, and then every update one."""
     run, now = training.OnDeviceRuntime.run, [0.0]
 
-    def timed(runtime, state, iterations):
+    def timed(runtime, state, iterations, *should_stop):
         now[0] += 100 * (now[0] == 0) + iterations
-        return run(runtime, state, iterations)
+        return run(runtime, state, iterations, *should_stop)
 
     monkeypatch.setattr(training.OnDeviceRuntime, "run", timed)
     monkeypatch.setattr(training, "time", types.SimpleNamespace(monotonic=lambda: now[0]))

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from stacx.agents import METAPARAMETERS
-from stacx.environments import Transition
-from stacx.runtimes.statistics import IntervalStatistics
+from stacx.runtimes.statistics import EpisodeEnds, IntervalStatistics
 from stacx.types import Trajectory, UpdateMetrics
 
 STEPS, BATCH, HEADS = 3, 2, 2
@@ -43,20 +42,13 @@ def make_trajectory(**fields) -> Trajectory:
     return Trajectory(**values | fields)
 
 
-def make_transitions(ended) -> Transition:
+def make_ends(ended) -> EpisodeEnds:
     """Returns and lengths count up over steps and environments."""
-    ones, count = jnp.ones((STEPS, BATCH)), jnp.arange(STEPS * BATCH).reshape(STEPS, BATCH)
-    return Transition(
-        rewards=ones,
-        discounts=ones,
-        valid=ones,
-        ended=jnp.asarray(ended, bool),
-        returns=count * 10.0,
-        lengths=count,
-    )
+    count = jnp.arange(STEPS * BATCH).reshape(STEPS, BATCH)
+    return EpisodeEnds(jnp.asarray(ended, bool), returns=count * 10.0, lengths=count)
 
 
-NO_ENDS = make_transitions(np.zeros((STEPS, BATCH)))
+NO_ENDS = make_ends(np.zeros((STEPS, BATCH)))
 
 
 def after(*metrics, trajectory=None, transitions=NO_ENDS) -> IntervalStatistics:
@@ -89,7 +81,7 @@ def test_skipped_updates_are_counted_and_left_out_of_the_means():
 def test_only_episodes_that_end_count():
     ended = np.zeros((STEPS, BATCH), bool)
     ended[0, 1] = ended[2, 0] = True  # numbers 1 and 4
-    interval = after(make_metrics(0.0), make_metrics(0.0), transitions=make_transitions(ended))
+    interval = after(make_metrics(0.0), make_metrics(0.0), transitions=make_ends(ended))
     assert int(interval.episodes) == 4
     assert float(interval.return_sum) == 2 * (10.0 + 40.0)
     assert float(interval.length_sum) == 2 * (1 + 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
+import warnings
 from collections.abc import Sequence
 
 from stacx.cli.parsing import parse
@@ -71,7 +72,9 @@ def _check_engines() -> list[str]:
         try:
             names = family.names()
             usable = [n for n, obstacle in names.items() if obstacle is None]
-            family.make(usable[0], {})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of old versions
+                family.make(usable[0], {})
             print(f"engine {name}: {len(usable)} environments")
         except ImportError as error:
             print(f"engine {name}: not installed ({error}); {family.installation}")

@@ -80,6 +80,10 @@ def run(arguments: Sequence[str]) -> int:
         "mean_return_by_seed": [_rounded(r.mean()) for r in returns],
         "greedy": parsed.greedy,
     }
+    scores = getattr(environment, "scores", None)
+    if scores is not None:
+        normalised = scores.normalised(float(everything.mean()))
+        outcome["human_normalised_score"] = _rounded(normalised)
     print(json.dumps(outcome, allow_nan=False))
     return 0
 

@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fail(str(stop))
         return 128 + stop.signum
     except StacxError as error:
+        if details := getattr(error, "details", ""):
+            print(details.rstrip(), file=sys.stderr)
         fail(str(error))
         return 1
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from stacx.environments.base import OnDeviceEnvironment
 from stacx.environments.gymnax_family import GymnaxEnvironment
+from stacx.environments.host import HostEnvironment
 from stacx.errors import ConfigError
 from stacx.types import EnvironmentState
 
@@ -62,8 +63,10 @@ def draw(environment: OnDeviceEnvironment, state: EnvironmentState) -> UInt8[np.
     return artist(state)
 
 
-def frames_per_second(environment: OnDeviceEnvironment) -> float:
+def frames_per_second(environment: OnDeviceEnvironment | HostEnvironment) -> float:
     """How fast a film is best watched: in a grid, a step moves things by a whole cell."""
+    if isinstance(environment, HostEnvironment):
+        return environment.steps_per_second
     return 10.0 if _is_grid(environment.observation_shape) else 30.0
 
 

@@ -9,19 +9,24 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from stacx.environments import gymnax_family
+import gymnasium
+
+from stacx.environments import atari_family, gym_family, gymnax_family
 from stacx.environments.base import OnDeviceEnvironment, check_environment
 from stacx.environments.gymnax_family import GymnaxEnvironment
+from stacx.environments.host import HostEnvironment
 from stacx.errors import ConfigError
 from stacx.imports import load_function, one_line
+
+Environment: TypeAlias = OnDeviceEnvironment | HostEnvironment
 
 
 class Family(NamedTuple):
     """An engine's environments."""
 
-    make: Callable[[str, dict[str, Any]], OnDeviceEnvironment]
+    make: Callable[[str, dict[str, Any]], Environment]
     """From a name and arguments to an environment."""
     names: Callable[[], Mapping[str, str | None]]
     """Every name, and why it cannot be trained on (None: it can)."""
@@ -36,7 +41,7 @@ class Family(NamedTuple):
 
 
 FAMILIES: dict[str, Family] = {}
-_NOT_YET = ("atari", "gym", "playground", "dmc", "dmc-pixels", "rwrl")
+_NOT_YET = ("playground", "dmc", "dmc-pixels", "rwrl")
 
 _MEMBERS = ("observation_shape", "observation_dtype", "num_actions", "reset", "step")
 
@@ -47,25 +52,31 @@ def register(name: str, family: Family) -> None:
 
 
 register("gymnax", Family(gymnax_family.make, gymnax_family.names))
+register("gym", Family(gym_family.make, gym_family.names, extra="gym"))
+register("atari", Family(atari_family.make, atari_family.names, extra="atari"))
 
 
-def make(env: str, env_args: str = "{}") -> OnDeviceEnvironment:
+def make(env: str, env_args: str = "{}") -> Environment:
     """The environment of an id.
 
     Args:
         env: `family:name`, or `package.module:function` with a callable that returns an
-            `OnDeviceEnvironment` or a gymnax environment.
+            `OnDeviceEnvironment`, a gymnax or a Gymnasium environment, or, if it has an argument
+            `num_envs`, a `gymnasium.vector.VectorEnv` of so many.
         env_args: the environment's parameters, a JSON object.
 
     Raises:
         ConfigError: if there is no such environment, or it cannot be made or used.
     """
     environment = _make(env, json.loads(env_args))
-    check_environment(environment, env)
+    if isinstance(environment, HostEnvironment):
+        environment.check()
+    else:
+        check_environment(environment, env)
     return environment
 
 
-def _make(env: str, arguments: dict[str, Any]) -> OnDeviceEnvironment:
+def _make(env: str, arguments: dict[str, Any]) -> Environment:
     family_name, colon, name = env.partition(":")
     if not colon or not name:
         raise ConfigError(
@@ -99,7 +110,7 @@ def _make(env: str, arguments: dict[str, Any]) -> OnDeviceEnvironment:
         raise ConfigError(f"environment {env} cannot be made: {one_line(error)}") from error
 
 
-def _make_own(env: str, arguments: dict[str, Any]) -> OnDeviceEnvironment:
+def _make_own(env: str, arguments: dict[str, Any]) -> Environment:
     module = env.partition(":")[0]
     try:
         function = load_function(env)
@@ -113,32 +124,44 @@ def _make_own(env: str, arguments: dict[str, Any]) -> OnDeviceEnvironment:
             f"that name in the working directory or on PYTHONPATH{_suggestion(env)}"
         ) from error
     try:
-        environment = function(**arguments)
-        if hasattr(environment, "reset_env") and hasattr(environment, "default_params"):
-            return GymnaxEnvironment(environment, environment.default_params)
-        missing = [member for member in _MEMBERS if not hasattr(environment, member)]
+        return _adapted(env, function, arguments)
     except ConfigError:
         raise
     except Exception as error:
         raise ConfigError(f"{env} raised {one_line(error)}") from error
+
+
+def _adapted(env: str, function: Callable[..., Any], arguments: dict[str, Any]) -> Environment:
+    """What a user's function returns, if it is an environment of any kind."""
+    one = {"num_envs": 1} if gym_family.takes_num_envs(function) else {}
+    environment = function(**arguments | one)
+    if hasattr(environment, "reset_env") and hasattr(environment, "default_params"):
+        return GymnaxEnvironment(environment, environment.default_params)
+    if isinstance(environment, (gymnasium.Env, gymnasium.vector.VectorEnv)):
+        return gym_family.from_function(env, function, arguments, environment)
+    missing = [member for member in _MEMBERS if not hasattr(environment, member)]
     if missing:
         raise ConfigError(
-            f"{env} must return an on-device environment (stacx.OnDeviceEnvironment or gymnax); "
-            f"{type(environment).__name__} lacks {', '.join(missing)}"
+            f"{env} must return a Gymnasium environment, a gymnax one or a "
+            f"stacx.OnDeviceEnvironment; {type(environment).__name__} lacks {', '.join(missing)}"
         )
     return environment
 
 
 def _suggestion(env: str) -> str:
-    """The ids that can be trained on whose name, or its part before a hyphen, is nearly that."""
-    wanted = env.rpartition(":")[2].lower()
+    """The ids that can be trained on whose name, or its part before a hyphen, is nearly that.
+
+    Only the family that `env` names is searched, if there is one.
+    """
+    wanted, named = env.rpartition(":")[2].lower(), env.partition(":")[0]
+    families = {named: FAMILIES[named]} if named in FAMILIES else FAMILIES
     close = {
         f"{family_name}:{name}": nearness
-        for family_name, family in FAMILIES.items()
+        for family_name, family in families.items()
         for name, obstacle in _names_or_none(family).items()
         if obstacle is None and (nearness := _nearness(wanted, name.lower())) >= 0.8
     }
-    best = sorted(close, key=lambda known: -close[known])[:2]
+    best = sorted(close, key=lambda known: (close[known], known), reverse=True)[:2]
     return f"; did you mean {' or '.join(best)}?" if best else ""
 
 

@@ -4,7 +4,7 @@ from stacx.runs.checkpoints import CheckpointWarning
 from stacx.runs.directory import RunDirectory
 from stacx.runs.evaluation import Evaluation, evaluate, record_episode
 from stacx.runs.policy import Policy, load
-from stacx.runs.training import Run, TrainingWarning, train
+from stacx.runs.training import Run, train
 
 __all__ = [
     "CheckpointWarning",
@@ -12,7 +12,6 @@ __all__ = [
     "Policy",
     "Run",
     "RunDirectory",
-    "TrainingWarning",
     "evaluate",
     "load",
     "record_episode",

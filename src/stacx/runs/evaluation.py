@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from stacx.environments import OnDeviceEnvironment, VectorEnvironment, VectorState
+from stacx.environments import Environment, HostEnvironment, VectorEnvironment, VectorState
 from stacx.errors import BrokenEnvironmentError, ConfigError, StacxError
-from stacx.runs.failures import running
+from stacx.runs import host_evaluation
 from stacx.runs.policy import Policy
+from stacx.runtimes.running import running
 from stacx.types import Parameters, RecurrentState
 
 _CHUNK = 100
@@ -45,14 +46,14 @@ class _Playing(NamedTuple):
 
 def evaluate(
     policy: Policy,
-    environment: OnDeviceEnvironment,
+    environment: Environment,
     *,
     episodes: int,
     seed: int = 0,
     greedy: bool = False,
     most_steps: int = 100_000,
 ) -> Evaluation:
-    """The first episode of each of `episodes` environments, so that short ones do not count more.
+    """Whole episodes, as many in each environment, so that short ones do not count more.
 
     Raises:
         ConfigError: if `episodes` is not positive.
@@ -61,6 +62,17 @@ def evaluate(
     """
     if episodes <= 0:
         raise ConfigError(f"--episodes must be positive, not {episodes}")
+    if isinstance(environment, HostEnvironment):
+        return Evaluation(
+            *host_evaluation.play(
+                policy,
+                environment,
+                episodes=episodes,
+                seed=seed,
+                greedy=greedy,
+                most_steps=most_steps,
+            )
+        )
     vector = VectorEnvironment(environment)
 
     def step(parameters: Parameters, now: _Playing, key: Array) -> tuple[_Playing, None]:
@@ -122,7 +134,7 @@ def _finite(values: Array) -> Array:
 
 def record_episode(
     policy: Policy,
-    environment: OnDeviceEnvironment,
+    environment: Environment,
     *,
     seed: int = 0,
     greedy: bool = False,
@@ -133,6 +145,10 @@ def record_episode(
     Raises:
         ConfigError: if the environment cannot be drawn.
     """
+    if isinstance(environment, HostEnvironment):
+        return host_evaluation.film(
+            policy, environment, seed=seed, greedy=greedy, most_frames=most_frames
+        )
     from stacx.environments.drawing import draw
 
     reset, step = jax.jit(environment.reset), jax.jit(environment.step)

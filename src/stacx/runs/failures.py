@@ -1,41 +1,14 @@
-"""What can go wrong outside Python, as errors of one line: compiled programs, and the disk."""
+"""What can go wrong on the disk, as errors of one line; and how to go on."""
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import jax
-
-from stacx.errors import BrokenEnvironmentError, StacxError
-from stacx.imports import one_line
+from stacx.errors import StacxError
 from stacx.runs.directory import RunDirectory
-
-_LAST_CALL = re.compile(r'File "([^"]+)", line (\d+), in .*\n(?:    .*\n)*(\S.*)')
-"""The last call of a traceback, perhaps its source, and the exception."""
-
-
-@contextmanager
-def running(env: str) -> Iterator[None]:
-    """Around a compiled program that steps the environment `env`, and waits for its results.
-
-    Raises:
-        BrokenEnvironmentError: if the environment raised in a callback to Python.
-        StacxError: if the program failed otherwise, such as for lack of memory.
-    """
-    try:
-        yield
-    except StacxError:
-        raise
-    except (jax.errors.JaxRuntimeError, ValueError) as error:
-        call = _LAST_CALL.search(str(error))
-        if not call:
-            raise StacxError(f"{env} cannot be run: {one_line(error)}") from error
-        file, line, reason = call.groups()
-        raise BrokenEnvironmentError(f"{env} raised {reason} ({file}:{line})") from error
 
 
 @contextmanager

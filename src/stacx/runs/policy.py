@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Bool, PRNGKeyArray
 
 from stacx.config import Config
 from stacx.core.distributions import distribution, draw_noise
@@ -110,16 +110,18 @@ class Policy:
         state: RecurrentState,
         key: PRNGKeyArray | None,
         parameters: Parameters | None = None,
+        starts: Bool[Array, " B"] | None = None,
     ) -> tuple[Array, RecurrentState]:
         """As `act`, for a batch [B, ...] and a state that is never None; may be transformed.
 
-        A program that is given `parameters` is compiled once for all policies of its shape.
+        A program that is given `parameters` is compiled once for all policies of its shape. Where
+        `starts` is true an episode begins, and the state is reset.
         """
         batch = observations.shape[0]
         output, state = self.network.unroll(
             self.parameters if parameters is None else parameters,
             observations[None],
-            jnp.zeros((1, batch), bool),
+            jnp.zeros((1, batch), bool) if starts is None else starts[None],
             state,
             main_head_only=True,
         )

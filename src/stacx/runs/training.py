@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
 import time
@@ -20,26 +21,25 @@ from stacx.errors import (
     DivergenceError,
     Interrupted,
     StacxError,
+    TrainingWarning,
 )
 from stacx.reporting import plot_runs
 from stacx.runs.checkpoints import Checkpoints, unflatten
 from stacx.runs.console import TrainingConsole
 from stacx.runs.directory import RunDirectory
 from stacx.runs.events import EventWriters
-from stacx.runs.failures import evaluation_command, resume_command, running, writing_to
+from stacx.runs.failures import evaluation_command, resume_command, writing_to
 from stacx.runs.lines import metric_lines, runaway_heads
 from stacx.runs.signals import StopRequest, stop_on_signals
+from stacx.runtimes.actor_learner import ActorLearnerRuntime
+from stacx.runtimes.base import Runtime, TrainState
 from stacx.runtimes.compilation import enable_compile_cache
-from stacx.runtimes.on_device import OnDeviceRuntime, TrainState
+from stacx.runtimes.on_device import OnDeviceRuntime
 
 _CHUNK_SECONDS = 0.5
 """How long the compiled program runs before the host looks at signals."""
 _ENDLESS_STEPS = 10_000
 """Steps of an environment within which an episode should have ended."""
-
-
-class TrainingWarning(UserWarning):
-    """A run goes on, but something about it is worth a look."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ def train(
         config: what to train, and how.
         run_dir: the run directory; by default a new one under `runs/`.
         resume: continue the run in `run_dir` from its newest whole checkpoint. An on-device run
-            continues bit for bit, as if it had never stopped.
+            continues bit for bit, as if it had never stopped; environments on the host start again.
         quiet: print nothing; warnings are given all the same.
 
     Returns:
@@ -82,7 +82,7 @@ def train(
         StacxError: if the run failed; the message says what to do.
     """
     enable_compile_cache()
-    runtime = OnDeviceRuntime(config, environments.make(config.env, config.env_args))
+    runtime = _make_runtime(config)
     if resume:
         if run_dir is None:
             raise ConfigError("--resume needs --run-dir: the run to continue")
@@ -91,12 +91,21 @@ def train(
         path = Path(run_dir) if run_dir is not None else default_directory(config)
         directory = RunDirectory.create(path, config)
     with (
+        contextlib.closing(runtime),
         directory.locked(),
         TrainingConsole(config, quiet=quiet) as console,
         stop_on_signals(quiet=quiet) as request,
     ):
         _Training(directory, config, runtime, console, request).run(resume=resume)
     return Run(directory.path)
+
+
+def _make_runtime(config: Config) -> Runtime:
+    """On-device for environments in JAX, actors and a learner for those of the host."""
+    environment = environments.make(config.env, config.env_args)
+    if isinstance(environment, environments.HostEnvironment):
+        return ActorLearnerRuntime(config, environment)
+    return OnDeviceRuntime(config, environment)
 
 
 def default_directory(config: Config) -> Path:
@@ -124,7 +133,7 @@ class _Training:
         self,
         directory: RunDirectory,
         config: Config,
-        runtime: OnDeviceRuntime,
+        runtime: Runtime,
         console: TrainingConsole,
         request: StopRequest,
     ):
@@ -145,7 +154,10 @@ class _Training:
         updates, state = self._restore() if resume else (0, None)
         if updates < self._config.total_updates:
             self._console.show_settings()
-            self._loop(updates, self._start() if state is None else state)
+            self._loop(updates, self._runtime.init() if state is None else state)
+            for sentence in self._runtime.farewell():
+                self._console.say(sentence)
+            self._runtime.close()
         else:
             self._console.say("the run is complete already")
         self._console.say(f"figure: {self._draw()}")
@@ -160,7 +172,7 @@ class _Training:
     def _loop(self, updates: int, state: TrainState) -> None:
         config = self._config
         with self._console, EventWriters(self._directory.events, updates) as events:
-            state = self._iterate(state, 0)  # compiles, which is no part of the first rate
+            state = self._runtime.prepare(state)  # compiles: no part of the first rate
             saved_at = interval_start = time.monotonic()
             interval_updates = updates
             while updates < config.total_updates:
@@ -206,19 +218,15 @@ class _Training:
             fitting = int(_CHUNK_SECONDS / max(self._seconds_per_update, 1e-6))
         iterations = max(1, min(most, fitting))
         start = time.monotonic()
-        state = self._iterate(state, iterations)
+        state = self._runtime.run(state, iterations, lambda: self._request.signum is not None)
         self._seconds_per_update = (time.monotonic() - start) / iterations
         return state
-
-    def _iterate(self, state: TrainState, iterations: int) -> TrainState:
-        with running(self._config.env):
-            return jax.block_until_ready(self._runtime.run(state, iterations))
 
     def _record(
         self, updates: int, state: TrainState, steps_per_second: float, events: EventWriters
     ) -> None:
-        lines = metric_lines(
-            self._config, updates, state.interval, steps_per_second, self._last_lines
+        lines = self._runtime.complete(
+            metric_lines(self._config, updates, state.interval, steps_per_second, self._last_lines)
         )
         with writing_to(self._directory.path):
             self._directory.append_metrics(lines)
@@ -305,10 +313,6 @@ class _Training:
             self._checkpoints.save(updates, state, self._runtime.policy_specification())
             self._saved = updates
 
-    def _start(self) -> TrainState:
-        with running(self._config.env):
-            return self._runtime.init()
-
     def _restore(self) -> tuple[int, TrainState | None]:
         """The newest whole checkpoint, if there is any, with the metrics cut back to it."""
         if not self._checkpoints.steps():
@@ -319,6 +323,8 @@ class _Training:
         self._truncate_metrics(updates)
         steps = updates * self._config.batch_steps
         self._console.say(f"resumed at {steps:,} steps ({updates} updates)")
+        if self._runtime.restarts_environments:
+            self._console.say("environments start again, with other seeds")
         return updates, unflatten(arrays, self._runtime.abstract_state())
 
     def _truncate_metrics(self, updates: int) -> None:

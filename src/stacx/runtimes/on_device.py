@@ -25,7 +25,8 @@ from stacx.environments import OnDeviceEnvironment, Transition, VectorEnvironmen
 from stacx.errors import ConfigError
 from stacx.networks import ActorCriticNetwork
 from stacx.runtimes.compilation import compiler_options
-from stacx.runtimes.statistics import IntervalStatistics
+from stacx.runtimes.running import running
+from stacx.runtimes.statistics import EpisodeEnds, IntervalStatistics
 from stacx.types import (
     Discrete,
     Parameters,
@@ -47,7 +48,7 @@ class TrainState(eqx.Module):
 
 
 class OnDeviceRuntime:
-    """Trains K seeds side by side.
+    """A `Runtime` that trains K seeds side by side.
 
     Seeds, or else environments, are sharded over the local devices, if their number allows.
 
@@ -74,12 +75,13 @@ class OnDeviceRuntime:
             compiler_options=compiler_options(),
         )
 
+    restarts_environments = False
+
     def init(self) -> TrainState:
-        """The state of all seeds before the first iteration."""
-        return jax.jit(self._init_all, out_shardings=self._shardings)()
+        with running(self.config.env):
+            return jax.jit(self._init_all, out_shardings=self._shardings)()
 
     def abstract_state(self) -> Any:
-        """The shapes, types and shardings of a state, for restoring one."""
         abstract = jax.eval_shape(self._init_all)
         return jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -87,16 +89,30 @@ class OnDeviceRuntime:
             self._shardings,
         )
 
-    def run(self, state: TrainState, iterations: int) -> TrainState:
-        """`iterations` rollouts and updates of every seed; the given state's memory is reused."""
-        return self._chunk(state, np.int32(iterations))
+    def prepare(self, state: TrainState) -> TrainState:
+        return self.run(state, 0)
+
+    def run(
+        self, state: TrainState, iterations: int, should_stop: Callable[[], bool] = lambda: False
+    ) -> TrainState:
+        """`iterations` rollouts and updates of every seed; it is never asked to stop between."""
+        del should_stop
+        with running(self.config.env):
+            return jax.block_until_ready(self._chunk(state, np.int32(iterations)))
 
     def clear_interval(self, state: TrainState) -> TrainState:
-        """The state with fresh interval statistics."""
         return eqx.tree_at(lambda s: s.interval, state, self._empty_interval())
 
+    def complete(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return lines
+
+    def farewell(self) -> list[str]:
+        return []
+
+    def close(self) -> None:
+        """There is nothing beside the updates."""
+
     def policy_specification(self) -> dict[str, Any]:
-        """What a policy must know besides parameters and config, for JSON."""
         return {
             "observation_shape": list(self._observation_shape),
             "observation_dtype": str(self._observation_dtype),
@@ -153,13 +169,14 @@ class OnDeviceRuntime:
             state.learner.parameters, state.environments, state.recurrent_state, key
         )
         learner, metrics = self.learner.update(state.learner, trajectory)
+        ends = EpisodeEnds(transitions.ended, transitions.returns, transitions.lengths)
         return TrainState(
             seed=state.seed,
             iteration=state.iteration + 1,
             learner=learner,
             environments=environments,
             recurrent_state=recurrent_state,
-            interval=state.interval.add(metrics, trajectory, transitions),
+            interval=state.interval.add(metrics, trajectory, ends),
         )
 
     def _rollout(

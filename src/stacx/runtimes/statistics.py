@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from stacx.environments import Transition
 from stacx.types import Trajectory, UpdateMetrics
+
+
+class EpisodeEnds(NamedTuple):
+    """Which transitions of a trajectory ended an episode, and how it had gone."""
+
+    ended: Bool[Array, "T B"]
+    returns: Float[Array, "T B"]
+    """Undiscounted raw return of the episode up to and with this transition."""
+    lengths: Int[Array, "T B"]
+    """The episode's length up to and with this transition."""
 
 
 class IntervalStatistics(eqx.Module):
@@ -61,16 +72,15 @@ class IntervalStatistics(eqx.Module):
         )
 
     def add(
-        self, metrics: UpdateMetrics, trajectory: Trajectory, transitions: Transition
+        self, metrics: UpdateMetrics, trajectory: Trajectory, ends: EpisodeEnds
     ) -> IntervalStatistics:
         """With one more update. Skipped updates count as such, not in the means."""
         values = metrics._asdict()
-        ended = transitions.ended
         return IntervalStatistics(
             updates=self.updates + 1,
-            episodes=self.episodes + jnp.sum(ended, dtype=jnp.int32),
-            return_sum=self.return_sum + _total(ended, transitions.returns),
-            length_sum=self.length_sum + _total(ended, transitions.lengths),
+            episodes=self.episodes + jnp.sum(ends.ended, dtype=jnp.int32),
+            return_sum=self.return_sum + _total(ends.ended, ends.returns),
+            length_sum=self.length_sum + _total(ends.ended, ends.lengths),
             skipped=self.skipped + metrics.skipped.astype(jnp.int32),
             bad_observations=self.bad_observations + _count_bad(trajectory.observations),
             bad_rewards=self.bad_rewards + _count_bad(trajectory.rewards),

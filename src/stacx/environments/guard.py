@@ -1,0 +1,85 @@
+"""A wrapper that names the environment of a batch in which something went wrong."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from stacx.errors import BrokenEnvironmentError
+from stacx.imports import one_line
+
+
+class EnvironmentRaised(Exception):  # noqa: N818  (it tells of an error of another's)
+    """An environment raised: the message is one line, `details` the traceback.
+
+    It survives what Gymnasium does to a worker process's exceptions, `type(error)(error)`.
+    """
+
+    def __init__(self, message: Any, details: str = ""):
+        if isinstance(message, EnvironmentRaised):
+            message, details = message.args
+        super().__init__(message, details)
+        self.details: str = details
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Guard(gymnasium.Wrapper):
+    """Checks the shapes of observations, and says which environment raised.
+
+    The batch could not tell: it fails as a whole, or broadcasts what does not fit.
+    """
+
+    def __init__(self, env: gymnasium.Env, name: str, index: int):
+        super().__init__(env)
+        self._name = name
+        self._index = index
+
+    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        try:
+            observation, info = self.env.reset(**arguments)
+        except Exception as error:
+            raise self._raised(error, "reset") from error
+        self._check(self.observation_space, observation)
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        try:
+            observation, reward, terminated, truncated, info = self.env.step(action)
+        except Exception as error:
+            raise self._raised(error, "step") from error
+        self._check(self.observation_space, observation)
+        return observation, reward, terminated, truncated, info
+
+    def _raised(self, error: Exception, where: str) -> EnvironmentRaised:
+        message = f"{self._name}: environment {self._index} raised {one_line(error)} in {where}"
+        return EnvironmentRaised(message, traceback.format_exc())
+
+    def _check(self, space: gymnasium.Space, observation: Any, place: str = "") -> None:
+        if isinstance(space, spaces.Dict):
+            for key, part in space.spaces.items():
+                self._check(part, observation[key], f"{place}[{key!r}]")
+        elif isinstance(space, spaces.Tuple):
+            for number, part in enumerate(space.spaces):
+                self._check(part, observation[number], f"{place}[{number}]")
+        elif np.shape(observation) != space.shape:
+            raise BrokenEnvironmentError(
+                f"{self._name}: environment {self._index} returned an observation{place} of shape "
+                f"{list(np.shape(observation))}, not {list(space.shape or ())} as its space says: "
+                "mend the environment"
+            )
+
+
+def guarded(make: Callable[[], gymnasium.Env], name: str, index: int) -> Guard:
+    """What `make` returns, guarded. In a worker process Ctrl-C is left to the main one."""
+    if multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return Guard(make(), name, index)

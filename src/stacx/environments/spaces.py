@@ -1,0 +1,127 @@
+"""Between Gymnasium's spaces and arrays: observations as one array, actions as choices."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from stacx.errors import ConfigError
+from stacx.types import ActionSpace, Discrete, MultiDiscrete
+
+
+@dataclasses.dataclass(frozen=True)
+class Observations:
+    """How a batch of a space's observations becomes one array [B, *shape]."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    encode: Callable[[Any], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Actions:
+    """What the agent chooses from, and how a batch of its choices becomes actions of a space."""
+
+    space: ActionSpace
+    decode: Callable[[np.ndarray], np.ndarray]
+
+
+def observations_of(space: gymnasium.Space, env: str) -> Observations:
+    """The encoding of a single environment's observation space.
+
+    Images and other arrays of bytes (`Box` of uint8) stay as they are; every other `Box` becomes
+    float32 of the same shape. `Discrete` and `MultiDiscrete` become one-hot, `MultiBinary` float32.
+    `Dict` and `Tuple` become one float32 vector in the order of `gymnasium.spaces.flatten`, bytes
+    in them divided by 255.
+
+    Raises:
+        ConfigError: if observations of the environment `env` cannot be one array.
+    """
+    if isinstance(space, spaces.Box) and space.dtype == np.uint8:
+        return Observations(space.shape, np.dtype(np.uint8), np.asarray)
+    if isinstance(space, spaces.Box):
+        return Observations(space.shape, np.dtype(np.float32), _as_float)
+    encode = _flattening(space, env)
+    return Observations((spaces.flatdim(space),), np.dtype(np.float32), encode)
+
+
+def _flattening(space: gymnasium.Space, env: str) -> Callable[[Any], np.ndarray]:
+    """From a batch of observations to [B, `flatdim`], float32."""
+    match space:
+        case spaces.Box():
+            scale = np.float32(1 / 255 if space.dtype == np.uint8 else 1)
+            size = math.prod(space.shape)
+            return lambda batch: _as_float(batch).reshape(-1, size) * scale
+        case spaces.MultiBinary():
+            size = math.prod(space.shape)
+            return lambda batch: _as_float(batch).reshape(-1, size)
+        case spaces.Discrete():
+            return _one_hot(np.array([space.n]), np.array([space.start]))
+        case spaces.MultiDiscrete():
+            return _one_hot(space.nvec.reshape(-1), np.asarray(space.start).reshape(-1))
+        case spaces.Dict():
+            named = [(name, _flattening(part, env)) for name, part in space.spaces.items()]
+            return lambda batch: np.concatenate([f(batch[name]) for name, f in named], axis=1)
+        case spaces.Tuple():
+            parts = [_flattening(part, env) for part in space.spaces]
+            return lambda batch: np.concatenate(
+                [f(part) for f, part in zip(parts, batch, strict=True)], axis=1
+            )
+    raise ConfigError(
+        f"{env} has observations of {type(space).__name__}, which have no fixed size: stacx takes "
+        "Box, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of these"
+    )
+
+
+def actions_of(space: gymnasium.Space, env: str) -> Actions:
+    """The choices of a single environment's action space, counted from 0.
+
+    Raises:
+        ConfigError: if the environment `env` has actions that are not discrete.
+    """
+    match space:
+        case spaces.Discrete():
+            return Actions(Discrete(int(space.n)), _shifted(space.start, space.dtype))
+        case spaces.MultiDiscrete() if len(space.shape) == 1:
+            sizes = tuple(int(n) for n in space.nvec)
+            return Actions(MultiDiscrete(sizes), _shifted(space.start, space.dtype))
+        case spaces.Box():
+            raise ConfigError(
+                f"{env} has continuous actions ({space}), which are not supported yet: stacx takes "
+                "Discrete and MultiDiscrete; a wrapper such as gymnasium.wrappers.DiscretizeAction "
+                "in a function of your own makes them discrete"
+            )
+    raise ConfigError(
+        f"{env} has actions of {type(space).__name__}: stacx takes Discrete, and MultiDiscrete of "
+        "one axis"
+    )
+
+
+def _as_float(batch: Any) -> np.ndarray:
+    return np.asarray(batch, np.float32)
+
+
+def _one_hot(sizes: np.ndarray, starts: np.ndarray) -> Callable[[Any], np.ndarray]:
+    """From a batch of D numbers, each of `sizes` values, to as many one-hot vectors in a row."""
+    offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]) - starts
+    width = int(np.sum(sizes))
+
+    def encode(batch: Any) -> np.ndarray:
+        places = np.asarray(batch).reshape(-1, len(sizes)) + offsets
+        encoded = np.zeros((len(places), width), np.float32)
+        np.put_along_axis(encoded, places, 1.0, axis=1)
+        return encoded
+
+    return encode
+
+
+def _shifted(start: Any, dtype: Any) -> Callable[[np.ndarray], np.ndarray]:
+    if np.any(start):
+        return lambda actions: (actions + start).astype(dtype)
+    return lambda actions: actions.astype(dtype)

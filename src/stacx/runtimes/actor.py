@@ -1,0 +1,339 @@
+"""An actor: a thread that steps a batch of environments, and hands over trajectories.
+
+Each observation travels to the actor's device once, for inference, and stays there: the program
+that infers also writes the observation, the action and its log-probability into the trajectory's
+arrays, in place. What only the environments know, rewards and ends of episodes, follows when the
+trajectory is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Integer
+
+from stacx.config import Config
+from stacx.core.distributions import distribution, draw_noise
+from stacx.environments import EnvironmentRaised, HostEnvironment, HostTransition, HostVector
+from stacx.errors import BrokenEnvironmentError
+from stacx.imports import one_line
+from stacx.runtimes.compilation import compiler_options
+from stacx.runtimes.exchange import Closed, Exchange
+from stacx.runtimes.statistics import EpisodeEnds
+from stacx.runtimes.stopwatch import Stopwatch
+from stacx.types import Network, Parameters, RecurrentState, Trajectory
+
+
+class Rollout(NamedTuple):
+    """A trajectory on its way to the learner, and the episodes that ended in it."""
+
+    trajectory: Trajectory
+    ends: EpisodeEnds
+
+
+class Delivery(NamedTuple):
+    """A rollout, and after how many updates its policy was taken."""
+
+    rollout: Rollout
+    version: int
+
+
+class Unfinished(NamedTuple):
+    """The part of a trajectory that inference writes."""
+
+    observations: Array
+    actions: Array
+    behaviour_log_probs: Float[Array, "T B"]
+
+
+class Inference:
+    """The actors' programs, compiled once for each of their devices."""
+
+    def __init__(self, config: Config, network: Network, environment: HostEnvironment):
+        self._shape = (config.trajectory_length, config.num_envs)
+        self._seed = config.seed
+        self._network = network
+        self._environment = environment
+        options = compiler_options()
+        self.begin = jax.jit(self._begin, compiler_options=options)
+        self._compiled_act = jax.jit(self._act, donate_argnums=2, compiler_options=options)
+        self.finish = jax.jit(self._finish, donate_argnums=0, compiler_options=options)
+
+    def initial_state(self) -> RecurrentState:
+        """The recurrent state at the start of a batch of episodes."""
+        return self._network.initial_state(self._shape[1])
+
+    def abstract_rollout(self) -> Rollout:
+        """The shapes and types of a rollout."""
+        steps, batch = self._shape
+
+        def empty() -> Rollout:
+            numbers, flags = jnp.zeros((steps, batch)), jnp.zeros((steps, batch), bool)
+            known = dict.fromkeys(("rewards", "discounts", "valid"), numbers)
+            return Rollout(
+                Trajectory(
+                    **self._begin()._asdict(),
+                    **known,
+                    starts=jnp.zeros((steps + 1, batch), bool),
+                    recurrent_state=self.initial_state(),
+                ),
+                EpisodeEnds(flags, numbers, numbers.astype(jnp.int32)),
+            )
+
+        return jax.eval_shape(empty)
+
+    def act(
+        self,
+        parameters: Parameters,
+        recurrent_state: RecurrentState,
+        unfinished: Unfinished,
+        vector: HostVector,
+        number: int,
+        step: int,
+    ) -> tuple[RecurrentState, Unfinished, np.ndarray]:
+        """Head 1's actions, [B, *action], for what is seen now, at a step of trajectory `number`.
+
+        Randomness is a function of the seed, `number` and `step`.
+        """
+        place = np.array([self._seed, number, step], np.uint32)
+        recurrent_state, unfinished, actions = self._compiled_act(
+            parameters, recurrent_state, unfinished, place, vector.observations, vector.starts
+        )
+        return recurrent_state, unfinished, np.asarray(actions)
+
+    def _begin(self) -> Unfinished:
+        """An empty trajectory."""
+        steps, batch = self._shape
+        environment, space = self._environment, self._network.action_space
+        return Unfinished(
+            observations=jnp.zeros(
+                (steps + 1, batch, *environment.observation_shape), environment.observation_dtype
+            ),
+            actions=jnp.zeros((steps, batch, *space.shape), jnp.int32),
+            behaviour_log_probs=jnp.zeros((steps, batch)),
+        )
+
+    def _act(
+        self,
+        parameters: Parameters,
+        recurrent_state: RecurrentState,
+        unfinished: Unfinished,
+        place: Integer[Array, "3"],
+        observations: Array,
+        starts: Bool[Array, " B"],
+    ) -> tuple[RecurrentState, Unfinished, Array]:
+        space = self._network.action_space
+        output, recurrent_state = self._network.unroll(
+            parameters, observations[None], starts[None], recurrent_state, main_head_only=True
+        )
+        policy = distribution(space, output.policy[0, :, 0])
+        key = jax.random.wrap_key_data(place[:2], impl="threefry2x32")
+        step = place[2].astype(jnp.int32)
+        noise = draw_noise(space, jax.random.fold_in(key, step), observations.shape[:1])
+        actions = policy.sample(noise)
+        written = Unfinished(
+            observations=unfinished.observations.at[step].set(observations),
+            actions=unfinished.actions.at[step].set(actions),
+            behaviour_log_probs=unfinished.behaviour_log_probs.at[step].set(
+                policy.log_prob(actions)
+            ),
+        )
+        return recurrent_state, written, actions
+
+    def _finish(self, unfinished: Unfinished, observations: Array) -> Unfinished:
+        """With the observation after the last action."""
+        written = unfinished.observations.at[-1].set(observations)
+        return unfinished._replace(observations=written)
+
+
+@runtime_checkable
+class Supervisor(Protocol):
+    """Who is told when environments fail."""
+
+    def next_seed(self, actor: int) -> int:
+        """A seed for a new batch of environments."""
+        ...
+
+    def count_restart(self, reason: str, details: str) -> None:
+        """Counts a restart; raises `BrokenEnvironmentError` if there were too many."""
+        ...
+
+
+class Actor(threading.Thread):
+    """Makes trajectories `number`, `number` + `stride`, ... until the exchange is closed.
+
+    What goes wrong, other than what restarting the environments mends, closes the exchange with the
+    error.
+
+    Args:
+        config: of the run.
+        inference: the actors' programs.
+        environment: what it makes a batch of.
+        exchange: where trajectories go and parameters come from.
+        supervisor: gives seeds, and counts restarts.
+        place: puts the arrays of a rollout where the learner wants them.
+        stopwatch: its own.
+        device: where it infers.
+        index: which of the actors it is.
+        number: of its first trajectory.
+        stride: from one of its trajectories to the next.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        inference: Inference,
+        environment: HostEnvironment,
+        exchange: Exchange[Delivery],
+        supervisor: Supervisor,
+        place: Callable[[Rollout], Rollout],
+        *,
+        stopwatch: Stopwatch,
+        device: jax.Device,
+        index: int,
+        number: int,
+        stride: int,
+    ):
+        super().__init__(name=f"stacx-actor-{index}", daemon=True)
+        self._config = config
+        self._inference = inference
+        self._environment = environment
+        self._exchange = exchange
+        self._supervisor = supervisor
+        self._place = place
+        self.stopwatch = stopwatch
+        self.device = device
+        self.index = index
+        self.number = number
+        self._stride = stride
+        self._vector: HostVector | None = None
+        self._entered: float | None = None
+        self._abandoned = False
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long a call of the environments has not returned; 0 between two calls."""
+        entered = self._entered
+        return 0.0 if entered is None else time.monotonic() - entered
+
+    def abandon(self) -> str:
+        """Gives up a thread that hangs in its environments; it ends if they ever return.
+
+        Returns:
+            Its stack, as a traceback shows it.
+        """
+        self._abandoned = True
+        frame = sys._current_frames().get(self.ident or 0)
+        if self._vector is not None:
+            self._vector.kill()
+        return "".join(traceback.format_stack(frame)) if frame else ""
+
+    def run(self) -> None:
+        """The thread."""
+        try:
+            with jax.default_device(self.device):
+                self._make_trajectories()
+        except Closed:
+            pass
+        except BaseException as error:
+            if not self._abandoned:
+                self._exchange.close(error)
+        finally:
+            self._close_environments()
+
+    def _make_trajectories(self) -> None:
+        self._in_environments(self._restart_environments)
+        recurrent_state = self._inference.initial_state()
+        while True:
+            with self.stopwatch.on("waiting"):
+                version, parameters = self._exchange.parameters(self.number)
+            rollout, recurrent_state = self._roll_out(parameters[self.device], recurrent_state)
+            with self.stopwatch.on("waiting"):
+                self._exchange.put(self.number, Delivery(rollout, version))
+            self.number += self._stride
+
+    def _roll_out(
+        self, parameters: Parameters, recurrent_state: RecurrentState
+    ) -> tuple[Rollout, RecurrentState]:
+        """T steps, from where the last trajectory ended."""
+        start, unfinished = recurrent_state, self._inference.begin()
+        starts, transitions = [], []
+        for step in range(self._config.trajectory_length):
+            with self.stopwatch.on("inference"):
+                starts.append(self._seen.starts)
+                recurrent_state, unfinished, actions = self._inference.act(
+                    parameters, recurrent_state, unfinished, self._seen, self.number, step
+                )
+            with self.stopwatch.on("environment"):
+                transitions.append(self._in_environments(self._seen.step, actions))
+        starts.append(self._seen.starts)
+        with self.stopwatch.on("inference"):
+            finished = self._inference.finish(unfinished, self._seen.observations)
+            known: Any = HostTransition(*map(np.stack, zip(*transitions, strict=True)))
+            rollout = Rollout(
+                Trajectory(
+                    **finished._asdict(),
+                    rewards=known.rewards,
+                    discounts=known.discounts,
+                    valid=known.valid,
+                    starts=cast(Any, np.stack(starts)),
+                    recurrent_state=start,
+                ),
+                EpisodeEnds(known.ended, known.returns, known.lengths),
+            )
+            # Waited for: the environments may write their next observations over these.
+            return jax.block_until_ready(self._place(rollout)), recurrent_state
+
+    @property
+    def _seen(self) -> HostVector:
+        assert self._vector is not None
+        return self._vector
+
+    def _in_environments(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """A call that may raise or hang. After it has raised, all episodes begin anew.
+
+        What is returned then is a dummy transition in every environment.
+        """
+        self._entered = time.monotonic()
+        try:
+            return call(*arguments)
+        except BrokenEnvironmentError:
+            raise
+        except Exception as error:
+            reason, details = self._diagnosis(error)
+        finally:
+            self._entered = None
+            if self._abandoned:
+                raise Closed
+        self._supervisor.count_restart(reason, details)
+        return self._in_environments(self._restart_environments)
+
+    def _restart_environments(self) -> HostTransition:
+        self._close_environments()
+        config = self._config
+        self._vector = HostVector(
+            self._environment, config.num_envs, vectorization=config.vectorization
+        )
+        self._vector.reset(self._supervisor.next_seed(self.index))
+        return self._vector.dummy_transition()
+
+    def _close_environments(self) -> None:
+        vector, self._vector = self._vector, None
+        if vector is not None:
+            with contextlib.suppress(Exception):  # they may be broken in any way
+                vector.close(terminate=True)
+
+    def _diagnosis(self, error: Exception) -> tuple[str, str]:
+        """What happened in one line, and the traceback."""
+        if isinstance(error, EnvironmentRaised):
+            return str(error), error.details
+        return f"{self._environment.env} raised {one_line(error)}", traceback.format_exc()

@@ -1,0 +1,349 @@
+"""The actor-learner runtime: environments step on CPU cores while a learner learns (section 8).
+
+Actor threads, each with a batch of environments, infer on the actor devices and put trajectories
+into a bounded queue; the learner takes one per update, data-parallel over the learner devices, and
+publishes its parameters as soon as they exist.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int
+
+from stacx.agents import METAPARAMETERS
+from stacx.config import Config
+from stacx.core.learner import Learner, LearnerState
+from stacx.environments import HostEnvironment
+from stacx.errors import BrokenEnvironmentError, ConfigError, TrainingWarning
+from stacx.networks import ActorCriticNetwork
+from stacx.runtimes.actor import Actor, Delivery, Inference, Rollout
+from stacx.runtimes.compilation import compiler_options
+from stacx.runtimes.exchange import Exchange
+from stacx.runtimes.statistics import IntervalStatistics
+from stacx.runtimes.stopwatch import ACTOR, LEARNER, Shares, Stopwatch, bottleneck
+from stacx.types import Parameters, action_space_to_json
+
+_PATIENCE = 0.2
+"""Seconds between two looks at the actors while the learner waits."""
+_FAREWELL = 5.0
+"""Seconds that all actors together have to end."""
+
+
+class HostTrainState(eqx.Module):
+    """A `TrainState` of one seed; the environments are no part of it, and start again."""
+
+    iteration: Int[Array, "1"]
+    learner: LearnerState
+    interval: IntervalStatistics
+
+
+class ActorLearnerRuntime:
+    """Trains one seed on environments of the host.
+
+    Raises:
+        ConfigError: if the config cannot be run here.
+    """
+
+    def __init__(self, config: Config, environment: HostEnvironment):
+        if config.overlap:
+            raise ConfigError("--overlap must be 0: trajectories do not overlap yet")
+        if config.num_seeds != 1:
+            raise ConfigError(
+                f"--num-seeds must be 1 for {config.env}, whose environments step on the CPU: "
+                "train each seed with a run of its own, --seed 0, --seed 1, ..."
+            )
+        self.config = config
+        self.environment = environment
+        self.network = ActorCriticNetwork(
+            config,
+            environment.observation_shape,
+            environment.observation_dtype,
+            environment.action_space,
+        )
+        self.learner = Learner(config, self.network)
+        self.actor_devices, self.learner_devices = _devices(config)
+        mesh = Mesh(np.array(self.learner_devices), ("devices",))
+        self._replicated = NamedSharding(mesh, PartitionSpec())
+        self._update = jax.jit(
+            self._update_once,
+            donate_argnums=0,
+            out_shardings=self._replicated,
+            compiler_options=compiler_options(),
+        )
+        self._inference = Inference(config, self.network, environment)
+        by_time = NamedSharding(mesh, PartitionSpec(None, "devices"))
+        by_batch = NamedSharding(mesh, PartitionSpec("devices"))
+        shardings = jax.tree.map(lambda _: by_time, self._inference.abstract_rollout())
+        self._rollout_shardings = eqx.tree_at(
+            lambda rollout: rollout.trajectory.recurrent_state,
+            shardings,
+            jax.tree.map(lambda _: by_batch, shardings.trajectory.recurrent_state),
+        )
+        self._stopwatch = Stopwatch("learner", LEARNER)
+        self._actors: list[Actor] = []
+        self._exchange: Exchange[Delivery] = Exchange(config.queue_size)
+        self._lags: list[int] = []
+        self._lock = threading.Lock()
+        self._restarts = 0
+        self._generation = itertools.count()
+        self._updates = 0
+        self._under_way = False
+
+    restarts_environments = True
+
+    def init(self) -> HostTrainState:
+        return jax.jit(self._init, out_shardings=self._replicated)()
+
+    def abstract_state(self) -> Any:
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._replicated),
+            jax.eval_shape(self._init),
+        )
+
+    def prepare(self, state: HostTrainState) -> HostTrainState:
+        """Starts the actors, and compiles the update while they compile their inference."""
+        config = self.config
+        self._updates = int(state.iteration[0])
+        self._exchange = Exchange(
+            config.queue_size,
+            lag=config.num_actors if config.deterministic else None,
+            first=self._updates,
+        )
+        self._publish(self._parameters_of(state))
+        self._actors = [
+            self._start_actor(index, self._updates + index, Stopwatch("actor", ACTOR))
+            for index in range(config.num_actors)
+        ]
+        rollout = jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            self._inference.abstract_rollout(),
+            self._rollout_shardings,
+        )
+        self._compiled_update = self._update.lower(self.abstract_state(), rollout).compile()
+        watches = [self._stopwatch, *(actor.stopwatch for actor in self._actors)]
+        self._interval_shares, self._run_shares = Shares(watches), Shares(watches)
+        return state
+
+    def run(
+        self, state: HostTrainState, iterations: int, should_stop: Callable[[], bool]
+    ) -> HostTrainState:
+        for _ in range(iterations):
+            with self._stopwatch.on("waiting"):
+                delivery = self._next_delivery(should_stop)
+            if delivery is None:
+                break
+            if not self._under_way:  # until now, actors have compiled
+                self._under_way = True
+                self._interval_shares.restart()
+                self._run_shares.restart()
+            with self._stopwatch.on("learning"):
+                state, parameters = self._compiled_update(state, delivery.rollout)
+                self._lags.append(self._updates - delivery.version)
+                self._updates += 1
+                self._publish(parameters)
+                skipped = int(state.learner.skipped_in_a_row[0])  # waits for the update
+            if skipped >= self.config.max_skipped_updates:
+                break
+        return state
+
+    def clear_interval(self, state: HostTrainState) -> HostTrainState:
+        return eqx.tree_at(lambda s: s.interval, state, self._empty_interval())
+
+    def complete(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Adds policy lag in updates, shares of time, the queue, restarts, frames, scores."""
+        lags, self._lags = self._lags, []
+        metrics: dict[str, float] = {
+            "lag_mean": float(np.mean(lags)) if lags else 0.0,
+            "lag_max": max(lags, default=0),
+            "queue": self._exchange.size,
+            "environment_restarts": self._restarts,
+            **{name: round(share, 4) for name, share in self._interval_shares.read().items()},
+        }
+        self._interval_shares.restart()
+        return [line | self._score(line) | metrics for line in lines]
+
+    def _score(self, line: dict[str, Any]) -> dict[str, Any]:
+        """What is usual to report of the environment, for a line of metrics."""
+        known: dict[str, Any] = {}
+        if self.environment.frames_per_step != 1:
+            known["frames"] = line["env_steps"] * self.environment.frames_per_step
+        if self.environment.scores is not None:
+            score = line["episode_return"]
+            normalised = None if score is None else self.environment.scores.normalised(score)
+            known["human_normalised_score"] = normalised
+        return known
+
+    def policy_specification(self) -> dict[str, Any]:
+        return {
+            "observation_shape": list(self.environment.observation_shape),
+            "observation_dtype": str(self.environment.observation_dtype),
+            **action_space_to_json(self.network.action_space),
+        }
+
+    def farewell(self) -> list[str]:
+        """Where the time went, and what held the run up."""
+        shares = self._run_shares.read()
+        listed = ", ".join(
+            f"{name.removeprefix('time/').replace('_', ' ')} {100 * share:.0f} %"
+            for name, share in shares.items()
+        )
+        return [f"time: {listed}", bottleneck(shares)]
+
+    def close(self) -> None:
+        """Ends the actors. One that hangs in an environment is left behind, as a daemon."""
+        self._exchange.close()
+        deadline = time.monotonic() + _FAREWELL
+        for actor in self._actors:
+            actor.join(max(deadline - time.monotonic(), 0.0))
+            if actor.is_alive():
+                actor.abandon()
+
+    # --- what the actors ask of their supervisor ---
+
+    def next_seed(self, actor: int) -> int:
+        """So that a new batch sees other episodes than those before, also after a resume."""
+        place = (self.config.seed, self._updates, actor, next(self._generation))
+        return int(np.random.SeedSequence(place).generate_state(1)[0] >> 2)
+
+    def count_restart(self, reason: str, details: str) -> None:
+        """Counts a restart; raises `BrokenEnvironmentError` if there were too many."""
+        with self._lock:
+            self._restarts += 1
+            restarts = self._restarts
+        most = self.config.max_env_restarts
+        if restarts > most:
+            raise BrokenEnvironmentError(
+                f"{reason}; environments had been restarted {most} times before "
+                "(--max-env-restarts): mend the environment",
+                details,
+            )
+        warnings.warn(
+            f"{reason}; its batch is restarted ({restarts} of at most {most} times)",
+            TrainingWarning,
+            stacklevel=2,
+        )
+
+    # --- actors ---
+
+    def _start_actor(self, index: int, number: int, stopwatch: Stopwatch) -> Actor:
+        actor = Actor(
+            self.config,
+            self._inference,
+            self.environment,
+            self._exchange,
+            self,
+            lambda rollout: jax.device_put(rollout, self._rollout_shardings),
+            stopwatch=stopwatch,
+            device=self.actor_devices[index % len(self.actor_devices)],
+            index=index,
+            number=number,
+            stride=self.config.num_actors,
+        )
+        actor.start()
+        return actor
+
+    def _next_delivery(self, should_stop: Callable[[], bool]) -> Delivery | None:
+        """The next trajectory; None if asked to stop before there is one."""
+        while True:
+            self._replace_hanging_actors()
+            delivery = self._exchange.get(self._updates, _PATIENCE)
+            if delivery is not None or should_stop():
+                return delivery
+
+    def _replace_hanging_actors(self) -> None:
+        for index, actor in enumerate(self._actors):
+            if actor.busy_seconds > self.config.env_timeout:
+                stack = actor.abandon()
+                self.count_restart(
+                    f"{self.config.env} has not answered for {self.config.env_timeout:g} s "
+                    f"(--env-timeout), in the environments of actor {index}",
+                    stack,
+                )
+                self._actors[index] = self._start_actor(index, actor.number, actor.stopwatch)
+
+    def _publish(self, parameters: Parameters) -> None:
+        devices = {device: jax.device_put(parameters, device) for device in self.actor_devices}
+        self._exchange.publish(self._updates, devices)
+
+    # --- programs ---
+
+    def _init(self) -> HostTrainState:
+        key = jax.random.key(self.config.seed)
+        state = HostTrainState(
+            iteration=jnp.zeros((), jnp.int32),
+            learner=self.learner.init(key),
+            interval=IntervalStatistics.empty(self.config.heads, METAPARAMETERS),
+        )
+        return jax.tree.map(lambda leaf: leaf[None], state)
+
+    def _update_once(
+        self, state: HostTrainState, rollout: Rollout
+    ) -> tuple[HostTrainState, Parameters]:
+        """One update, and the new parameters by themselves: the state's memory is reused."""
+        one = jax.tree.map(lambda leaf: leaf[0], state)
+        learner, metrics = self.learner.update(one.learner, rollout.trajectory)
+        new = HostTrainState(
+            iteration=one.iteration + 1,
+            learner=learner,
+            interval=one.interval.add(metrics, rollout.trajectory, rollout.ends),
+        )
+        return jax.tree.map(lambda leaf: leaf[None], new), learner.parameters
+
+    @functools.cached_property
+    def _parameters_of(self) -> Callable[[HostTrainState], Parameters]:
+        def parameters(state: HostTrainState) -> Parameters:
+            return jax.tree.map(lambda leaf: leaf[0], state.learner.parameters)
+
+        return jax.jit(parameters)
+
+    @functools.cached_property
+    def _empty_interval(self) -> Callable[[], IntervalStatistics]:
+        def empty() -> IntervalStatistics:
+            interval = IntervalStatistics.empty(self.config.heads, METAPARAMETERS)
+            return jax.tree.map(lambda leaf: leaf[None], interval)
+
+        return jax.jit(empty, out_shardings=self._replicated)
+
+
+def _devices(config: Config) -> tuple[list[jax.Device], list[jax.Device]]:
+    """Where actors infer and where the learner learns.
+
+    By default actors take the first device, and the learner the first too if it is the only one, or
+    else as many of the others as divide the batch.
+
+    Raises:
+        ConfigError: if there is no such device, or the batch does not divide.
+    """
+    devices = jax.local_devices()
+    actors = _chosen(config.actor_devices, devices, "--actor-devices") or devices[:1]
+    learners = _chosen(config.learner_devices, devices, "--learner-devices")
+    if not learners:
+        rest = [device for device in devices if device not in actors] or actors
+        count = max(n for n in range(1, len(rest) + 1) if config.num_envs % n == 0)
+        learners = rest[:count]
+    if config.num_envs % len(learners):
+        raise ConfigError(
+            f"--num-envs {config.num_envs} does not divide over {len(learners)} learner devices: "
+            "change it or --learner-devices"
+        )
+    return actors, learners
+
+
+def _chosen(indices: tuple[int, ...], devices: Sequence[jax.Device], flag: str) -> list[jax.Device]:
+    if any(index >= len(devices) for index in indices) or len(set(indices)) < len(indices):
+        there = "device 0" if len(devices) == 1 else f"devices 0 to {len(devices) - 1}"
+        chosen = " ".join(map(str, indices))
+        raise ConfigError(f"{flag} {chosen}: there is only {there}, each to be named once")
+    return [devices[index] for index in indices]

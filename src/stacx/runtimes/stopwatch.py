@@ -1,0 +1,78 @@
+"""Where the time goes: seconds by activity, of actors and of the learner."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+ACTOR = ("environment", "inference", "waiting")
+LEARNER = ("learning", "waiting")
+
+
+class Stopwatch:
+    """Seconds that one thread has spent on each of its activities, one at a time."""
+
+    def __init__(self, kind: str, activities: tuple[str, ...]):
+        self._names = {activity: f"time/{kind}_{activity}" for activity in activities}
+        self._seconds = dict.fromkeys(self._names.values(), 0.0)
+        self._running: tuple[str, float] | None = None
+
+    @contextmanager
+    def on(self, activity: str) -> Iterator[None]:
+        """Around an activity."""
+        name, start = self._names[activity], time.perf_counter()
+        self._running = (name, start)
+        try:
+            yield
+        finally:
+            self._running = None
+            self._seconds[name] += time.perf_counter() - start
+
+    def read(self) -> dict[str, float]:
+        """Seconds by activity, `time/KIND_ACTIVITY`, with what is going on; in any thread."""
+        seconds, running = dict(self._seconds), self._running
+        if running is not None:
+            name, start = running
+            seconds[name] += time.perf_counter() - start
+        return seconds
+
+
+class Shares:
+    """Shares of wall-clock time since a moment; threads of one kind are averaged."""
+
+    def __init__(self, watches: Sequence[Stopwatch]):
+        self._watches = watches
+        self.restart()
+
+    def restart(self) -> None:
+        """From now on."""
+        self._start = time.perf_counter()
+        self._before = [watch.read() for watch in self._watches]
+
+    def read(self) -> dict[str, float]:
+        """`time/actor_environment`, `time/learner_waiting` and so on, each between 0 and 1."""
+        elapsed = max(time.perf_counter() - self._start, 1e-9)
+        found: dict[str, list[float]] = {}
+        for watch, before in zip(self._watches, self._before, strict=True):
+            for name, seconds in watch.read().items():
+                found.setdefault(name, []).append((seconds - before[name]) / elapsed)
+        return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def bottleneck(shares: Mapping[str, float]) -> str:
+    """One sentence on what holds a run up, from its `Shares`."""
+    percent = {name.removeprefix("time/"): f"{100 * share:.0f} %" for name, share in shares.items()}
+    if shares["time/actor_waiting"] > shares["time/learner_waiting"]:
+        return (
+            f"the learner is the bottleneck: it computes {percent['learner_learning']} of the time "
+            f"and waits for {percent['learner_waiting']}; actors wait {percent['actor_waiting']}"
+        )
+    if shares["time/actor_inference"] > shares["time/actor_environment"]:
+        slow, name = "the actors' inference", "actor_inference"
+    else:
+        slow, name = "stepping the environments", "actor_environment"
+    return (
+        f"{slow} is the bottleneck: actors spend {percent[name]} of the time on it, and the "
+        f"learner waits for {percent['learner_waiting']}"
+    )
