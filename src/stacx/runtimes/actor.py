@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from stacx.config import Config
 from stacx.core.distributions import distribution, draw_noise
@@ -64,7 +64,7 @@ class Inference:
         self._network = network
         self._environment = environment
         options = compiler_options()
-        self.begin = jax.jit(self._begin, compiler_options=options)
+        self._compiled_begin = jax.jit(self._begin, compiler_options=options)
         self._compiled_act = jax.jit(self._act, donate_argnums=2, compiler_options=options)
         self.finish = jax.jit(self._finish, donate_argnums=0, compiler_options=options)
 
@@ -81,7 +81,7 @@ class Inference:
             known = dict.fromkeys(("rewards", "discounts", "valid"), numbers)
             return Rollout(
                 Trajectory(
-                    **self._begin()._asdict(),
+                    **self._empty()._asdict(),
                     **known,
                     starts=jnp.zeros((steps + 1, batch), bool),
                     recurrent_state=self.initial_state(),
@@ -91,27 +91,39 @@ class Inference:
 
         return jax.eval_shape(empty)
 
+    def begin(self, number: int) -> tuple[Unfinished, Array]:
+        """An empty trajectory, and the randomness of its actions, [T, B, ...].
+
+        It is a function of the seed and `number`.
+        """
+        return self._compiled_begin(np.array([self._seed, number], np.uint32))
+
     def act(
         self,
         parameters: Parameters,
         recurrent_state: RecurrentState,
         unfinished: Unfinished,
+        noise: Array,
         vector: HostVector,
-        number: int,
         step: int,
     ) -> tuple[RecurrentState, Unfinished, np.ndarray]:
-        """Head 1's actions, [B, *action], for what is seen now, at a step of trajectory `number`.
-
-        Randomness is a function of the seed, `number` and `step`.
-        """
-        place = np.array([self._seed, number, step], np.uint32)
+        """Head 1's actions, [B, *action], for what is seen now, at a step of a trajectory."""
         recurrent_state, unfinished, actions = self._compiled_act(
-            parameters, recurrent_state, unfinished, place, vector.observations, vector.starts
+            parameters,
+            recurrent_state,
+            unfinished,
+            noise,
+            np.int32(step),
+            vector.observations,
+            vector.starts,
         )
         return recurrent_state, unfinished, np.asarray(actions)
 
-    def _begin(self) -> Unfinished:
-        """An empty trajectory."""
+    def _begin(self, key_data: Integer[Array, "2"]) -> tuple[Unfinished, Array]:
+        key = jax.random.wrap_key_data(key_data, impl="threefry2x32")
+        return self._empty(), draw_noise(self._network.action_space, key, self._shape)
+
+    def _empty(self) -> Unfinished:
         steps, batch = self._shape
         environment, space = self._environment, self._network.action_space
         return Unfinished(
@@ -127,7 +139,8 @@ class Inference:
         parameters: Parameters,
         recurrent_state: RecurrentState,
         unfinished: Unfinished,
-        place: Integer[Array, "3"],
+        noise: Array,
+        step: Int[Array, ""],
         observations: Array,
         starts: Bool[Array, " B"],
     ) -> tuple[RecurrentState, Unfinished, Array]:
@@ -136,10 +149,7 @@ class Inference:
             parameters, observations[None], starts[None], recurrent_state, main_head_only=True
         )
         policy = distribution(space, output.policy[0, :, 0])
-        key = jax.random.wrap_key_data(place[:2], impl="threefry2x32")
-        step = place[2].astype(jnp.int32)
-        noise = draw_noise(space, jax.random.fold_in(key, step), observations.shape[:1])
-        actions = policy.sample(noise)
+        actions = policy.sample(noise[step])
         written = Unfinished(
             observations=unfinished.observations.at[step].set(observations),
             actions=unfinished.actions.at[step].set(actions),
@@ -265,13 +275,14 @@ class Actor(threading.Thread):
         self, parameters: Parameters, recurrent_state: RecurrentState
     ) -> tuple[Rollout, RecurrentState]:
         """T steps, from where the last trajectory ended."""
-        start, unfinished = recurrent_state, self._inference.begin()
+        start = recurrent_state
+        unfinished, noise = self._inference.begin(self.number)
         starts, transitions = [], []
         for step in range(self._config.trajectory_length):
             with self.stopwatch.on("inference"):
                 starts.append(self._seen.starts)
                 recurrent_state, unfinished, actions = self._inference.act(
-                    parameters, recurrent_state, unfinished, self._seen, self.number, step
+                    parameters, recurrent_state, unfinished, noise, self._seen, step
                 )
             with self.stopwatch.on("environment"):
                 transitions.append(self._in_environments(self._seen.step, actions))
