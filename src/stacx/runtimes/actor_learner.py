@@ -146,8 +146,7 @@ class ActorLearnerRuntime:
                 break
             if not self._under_way:  # until now, actors have compiled
                 self._under_way = True
-                self._interval_shares.restart()
-                self._run_shares.restart()
+                self.restart_shares()
             with self._stopwatch.on("learning"):
                 state, parameters = self._compiled_update(state, delivery.rollout)
                 self._lags.append(self._updates - delivery.version)
@@ -200,6 +199,11 @@ class ActorLearnerRuntime:
             for name, share in shares.items()
         )
         return [f"time: {listed}", bottleneck(shares)]
+
+    def restart_shares(self) -> None:
+        """Counts shares of time from now on."""
+        self._interval_shares.restart()
+        self._run_shares.restart()
 
     def close(self) -> None:
         """Ends the actors. One that hangs in an environment is left behind, as a daemon."""

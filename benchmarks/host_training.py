@@ -1,0 +1,133 @@
+"""Training steps per second on environments that step on the CPU, beside raw stepping and peers.
+
+    python benchmarks/host_training.py --env gym:CartPole-v1
+    python benchmarks/host_training.py --env atari:Breakout --set torso=shallow
+    python benchmarks/host_training.py --env atari:Breakout --set compute_dtype=bfloat16
+    python benchmarks/host_training.py --env gym:CartPole-v1 --peers PYTHON
+
+Raw stepping takes random actions in the same vector environment. Contenders take turns, so that a
+machine's drift hits all alike; medians over rounds. PYTHON is an interpreter that has
+Stable-Baselines3 (benchmarks/peers.py). On a machine with several devices the settings
+`actor_devices` and `learner_devices` say where what runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from timing import machine
+
+from stacx import environments
+from stacx.config import Config
+from stacx.environments import HostEnvironment, HostVector
+from stacx.runtimes.actor_learner import ActorLearnerRuntime
+from stacx.runtimes.compilation import enable_compile_cache
+
+PEERS = Path(__file__).with_name("peers.py")
+
+
+def main() -> None:
+    """Prints a table of steps per second and ratios, and where the time went."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--env", default="gym:CartPole-v1")
+    parser.add_argument("--agents", nargs="*", default=["impala", "stac", "impala-aux", "stacx"])
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peers", metavar="PYTHON")
+    arguments = parser.parse_args()
+    enable_compile_cache()
+    settings = {"env": arguments.env, "steps": 10**9} | dict(map(_setting, arguments.set))
+    environment = environments.make(arguments.env)
+    assert isinstance(environment, HostEnvironment)
+
+    contenders: dict[str, Callable[[], tuple[float, str]]] = {
+        "raw stepping": lambda: raw_stepping(environment, Config(**settings), arguments.seconds)
+    }
+    for agent in arguments.agents:
+        config = Config(agent=agent, **settings)
+        contenders[agent] = lambda config=config: training(environment, config, arguments.seconds)
+    if arguments.peers:
+        contenders["SB3 A2C"] = lambda: peer(arguments.peers, arguments.env, arguments.seconds)
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    remarks: dict[str, str] = {}
+    for _ in range(arguments.rounds):
+        for name, measure in contenders.items():
+            rate, remarks[name] = measure()
+            rates[name].append(rate)
+    _print_table(rates, remarks)
+
+
+def training(environment: HostEnvironment, config: Config, seconds: float) -> tuple[float, str]:
+    """Steps per second from the tenth update on, and the breakdown of time."""
+    runtime = ActorLearnerRuntime(config, environment)
+    try:
+        state = runtime.run(runtime.prepare(runtime.init()), 10, lambda: False)
+        runtime.restart_shares()
+        start, updates = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - start) < seconds:
+            state = runtime.run(state, 1, lambda: False)
+            updates += 1
+        return updates * config.batch_steps / elapsed, runtime.farewell()[0]
+    finally:
+        runtime.close()
+
+
+def raw_stepping(environment: HostEnvironment, config: Config, seconds: float) -> tuple[float, str]:
+    """The vector environment alone, with random actions, one batch per actor."""
+    vector = HostVector(environment, config.num_envs)
+    vector.reset()
+    actions = np.random.default_rng(0).integers(
+        0, environment.action_space.n, (1000, config.num_envs)
+    )
+    start, steps = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < seconds:
+        vector.vector.step(environment.actions.decode(actions[steps % 1000]))
+        steps += 1
+    vector.close()
+    return steps * config.num_envs / elapsed, ""
+
+
+def peer(python: str, env: str, seconds: float) -> tuple[float, str]:
+    """Steps per second of a peer, in a process of its own."""
+    done = subprocess.run(
+        [python, str(PEERS), env, str(seconds)], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout.split()[-1]), ""
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, tuple(map(int, value.split(","))) if "," in value else value
+
+
+def _print_table(rates: dict[str, list[float]], remarks: dict[str, str]) -> None:
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    print(machine())
+    print("| | steps/s | lowest, highest | share of raw | time / IMPALA's |\n|---|---|---|---|---|")
+    for name, values in rates.items():
+        share = medians[name] / medians["raw stepping"]
+        ratio = medians.get("impala", float("nan")) / medians[name]
+        spread = f"{min(values):.0f}, {max(values):.0f}"
+        print(f"| {name} | {medians[name]:.0f} | {spread} | {share:.2f} | {ratio:.2f} |")
+    for name, remark in remarks.items():
+        if remark:
+            print(f"{name}: {remark}")
+
+
+if __name__ == "__main__":
+    main()
