@@ -152,7 +152,7 @@ class ActorLearnerRuntime:
                 self._lags.append(self._updates - delivery.version)
                 self._updates += 1
                 self._publish(parameters)
-                skipped = int(state.learner.skipped_in_a_row[0])  # waits for the update
+                skipped = int(np.max(state.learner.skipped_in_a_row))  # waits for the update
             if skipped >= self.config.max_skipped_updates:
                 break
         return state
