@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from stacx.config import Config
 from stacx.errors import ConfigError
-from stacx.networks.layers import Conv, Dense
+from stacx.networks.layers import Conv, Dense, max_pool
 
 Torso = Callable[[Array], Array]
 
@@ -100,7 +100,7 @@ class ResNet(eqx.Module):
 
     def __call__(self, x: Float[Array, "N H W C"]) -> Float[Array, "N F"]:
         for conv, (first, second) in zip(self.convs, self.blocks, strict=True):
-            x = second(first(_max_pool(conv(x))))
+            x = second(first(max_pool(conv(x))))
         return _flatten(jax.nn.relu(x), self.output)
 
 
@@ -109,10 +109,6 @@ TORSOS: dict[str, Callable[[PRNGKeyArray, tuple[int, ...], Config], Torso]] = {
     "minatar": MinAtarConv,
     "resnet": ResNet,
 }
-
-
-def _max_pool(x: Float[Array, "N H W C"]) -> Float[Array, "N H2 W2 C"]:
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
 
 
 def _flatten(x: Array, output: Dense | None) -> Array:
