@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from building import STEPS, assert_close, build, count, filled, observe, outputs, started
+from building import BATCH, STEPS, assert_close, build, count, filled, observe, outputs, started
 from loops import convolve, max_pool
 from support import as_module, message_of
 
@@ -128,6 +128,27 @@ def test_minatar_is_the_network_written_as_loops():
     assert_close(features, np.maximum(x, 0))
 
 
+@pytest.mark.parametrize("torso", ["minatar", "resnet"])
+def test_channels_may_come_first(torso):
+    """As in a stack of frames; rows and columns stay apart, and parameters the same."""
+    images = np.random.default_rng(0).integers(0, 256, (1, BATCH, 40, 37, 4), np.uint8)
+    last, first = (
+        build(shape, jnp.uint8, torso=torso, channels=(2,)) for shape in ((40, 37, 4), (4, 40, 37))
+    )
+    parameters = filled(last.init)
+    assert jax.tree.map(jnp.shape, filled(first.init)) == jax.tree.map(jnp.shape, parameters)
+    seen = outputs(last, parameters, jnp.asarray(images))
+    turned = outputs(first, parameters, jnp.asarray(np.moveaxis(images, -1, 2)))
+    for a, b in zip(seen, turned, strict=True):
+        assert np.any(a)
+        np.testing.assert_array_equal(a, b)
+
+
+def test_channels_are_first_only_if_fewer_than_columns():
+    assert torso_sizes((12, 10, 10), torso="minatar")[1] == 10 * 8 * 16
+    assert torso_sizes((10, 12, 11), torso="minatar")[1] == 10 * 9 * 16
+
+
 def refusal(shape=(4,), **settings) -> str:
     with pytest.raises(ConfigError) as caught:
         build(shape, **settings)
@@ -141,7 +162,8 @@ def refusal(shape=(4,), **settings) -> str:
         ("resnet", (84, 84)),
         ("resnet", (0, 84, 4)),
         ("minatar", (10, 10)),
-        ("minatar", (2, 10, 4)),
+        ("minatar", (10, 2, 2)),
+        ("minatar", (1, 2, 10)),
         ("minatar", ()),
     ],
 )
@@ -153,7 +175,10 @@ def test_convolutions_need_images(torso, shape):
 
 def test_an_unknown_torso_names_those_there_are():
     message = refusal(torso="transformer")
-    assert "unknown torso 'transformer': use mlp, minatar, resnet or package.module" in message
+    assert (
+        "unknown torso 'transformer': use mlp, minatar, resnet or package.module"
+        in message
+    )
 
 
 class Own(eqx.Module):

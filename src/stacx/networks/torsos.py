@@ -1,5 +1,8 @@
 """Torsos: from a batch of observations [N, ...] to a batch of features [N, F].
 
+Images are [N, H, W, C] or [N, C, H, W]: the first axis of an observation is its channels if it is
+smaller than the last, as in a stack of frames [4, 84, 84].
+
 A torso of your own is any callable pytree (an `equinox.Module`, say) that a function of an
 observation's shape and a key returns; name it as `package.module:function`.
 """
@@ -56,8 +59,8 @@ class MinAtarConv(eqx.Module):
         self.conv = Dense(conv_key, 3 * 3 * channels, 16)
         self.output = _output_layer(output_key, (height - 2) * (width - 2) * 16, config)
 
-    def __call__(self, x: Float[Array, "N H W C"]) -> Float[Array, "N F"]:
-        x = jax.nn.relu(self.conv(_patches(x, 3)))
+    def __call__(self, x: Float[Array, "N H W C"] | Float[Array, "N C H W"]) -> Float[Array, "N F"]:
+        x = jax.nn.relu(self.conv(_patches(_channels_last(x), 3)))
         return _flatten(x, self.output)
 
 
@@ -98,7 +101,8 @@ class ResNet(eqx.Module):
         self.convs, self.blocks = tuple(convs), tuple(blocks)
         self.output = _output_layer(output_key, height * width * inputs, config)
 
-    def __call__(self, x: Float[Array, "N H W C"]) -> Float[Array, "N F"]:
+    def __call__(self, x: Float[Array, "N H W C"] | Float[Array, "N C H W"]) -> Float[Array, "N F"]:
+        x = _channels_last(x)
         for conv, (first, second) in zip(self.convs, self.blocks, strict=True):
             x = second(first(max_pool(conv(x))))
         return _flatten(jax.nn.relu(x), self.output)
@@ -128,10 +132,22 @@ def _patches(x: Float[Array, "N H W C"], size: int) -> Float[Array, "N H2 W2 pat
     )
 
 
+def _channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether an image has its channels first: an image has fewer channels than columns."""
+    return shape[0] < shape[2]
+
+
+def _channels_last(x: Array) -> Float[Array, "N H W C"]:
+    return jnp.moveaxis(x, 1, -1) if _channels_first(x.shape[1:]) else x
+
+
 def _image_shape(shape: tuple[int, ...], torso: str, *, least: int) -> tuple[int, int, int]:
-    if len(shape) != 3 or min(shape[:2]) < least:
+    """Height, width and channels, wherever the channels are."""
+    image = (*shape[1:], shape[0]) if len(shape) == 3 and _channels_first(shape) else shape
+    if len(image) != 3 or min(image) < 1 or min(image[:2]) < least:
         raise ConfigError(
-            f"--torso {torso} needs observations [height, width, channels], not {list(shape)}: "
+            f"--torso {torso} needs observations [height, width, channels] or "
+            f"[channels, height, width], each side at least {least}, not {list(shape)}: "
             "use --torso mlp"
         )
-    return shape[0], shape[1], shape[2]
+    return image[0], image[1], image[2]
