@@ -56,7 +56,7 @@ _PAPER_EVERYWHERE = {
     "lstm_size": Setting(0, "feed-forward"),
     "mlp_widths": Setting((256, 256), "Table 2; used by the mlp torso"),
     "channels": Setting((16, 32, 32), "IMPALA; Table 2 misprints 16 as 13; used by resnet"),
-    "torso_output": Setting(0, "section 9.3 lists no layer between torso and heads"),
+    "torso_output": Setting(0, "none in section 9.3; shallow and nature have their own"),
 }
 
 _SMALL_NETWORK = {

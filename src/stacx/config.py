@@ -137,13 +137,13 @@ class Config:
 
     # --- the network ---
     torso: str = _PRESET
-    """mlp, minatar, resnet, or package.module:function of your own."""
+    """mlp, minatar, resnet, shallow, nature, or package.module:function of your own."""
     mlp_widths: tuple[int, ...] = _PRESET
     """Hidden layers of the mlp torso."""
     channels: tuple[int, ...] = _PRESET
     """Channels of each section of the resnet torso."""
     torso_output: int = _PRESET
-    """Width of a fully connected layer after a convolutional torso; 0: none."""
+    """Width of a dense layer after convolutions; 0: none, but shallow has 256 and nature 512."""
     lstm_size: int = _PRESET
     """Units of the LSTM between torso and heads; 0: none."""
     head_widths: tuple[int, ...] = _PRESET

@@ -128,7 +128,10 @@ def test_a_resumed_run_may_call_what_is_named_on_the_command_line(tiny_run, trai
         (["--num-seeds", "0"], "--num-seeds must be positive, not 0"),
         (["--learning-rate", "nan"], "--learning-rate must be positive, not nan"),
         (["--mlp-widths", "8", "0"], "--mlp-widths must be positive whole numbers, not (8, 0)"),
-        (["--torso", "nope"], "unknown torso 'nope': use mlp, minatar, resnet or package.module"),
+        (
+            ["--torso", "nope"],
+            "unknown torso 'nope': use mlp, minatar, resnet, shallow, nature or package.m",
+        ),
         (["--torso", "no.module:torso"], "cannot import 'no.module'"),
         (["--overlap", "3"], "--overlap must be 0"),
         (["--resume"], "--resume needs --run-dir"),

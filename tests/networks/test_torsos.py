@@ -103,6 +103,40 @@ def through(torso, x, shape, **settings):
     return module, jax.jit(lambda module, x: module(x))(module, jnp.asarray(x, jnp.float32))
 
 
+PLAIN = {
+    "shallow": ((8 * 8 * 4 + 1) * 16 + (4 * 4 * 16 + 1) * 32, 9 * 9 * 32, 256),
+    "nature": (
+        (8 * 8 * 4 + 1) * 32 + (4 * 4 * 32 + 1) * 64 + (3 * 3 * 64 + 1) * 64,
+        7 * 7 * 64,
+        512,
+    ),
+}
+
+
+@pytest.mark.parametrize("output", [0, 100])
+@pytest.mark.parametrize("torso", PLAIN)
+def test_networks_of_plain_convolutions_as_published(torso, output):
+    """On 84x84: 20, 9, and 7 on a side; a last layer of the published width unless another."""
+    convolutions, features, width = PLAIN[torso]
+    width = output or width
+    sizes = torso_sizes(FRAMES, torso=torso, torso_output=output)
+    assert sizes == (convolutions + (features + 1) * width, width)
+
+
+@pytest.mark.parametrize(("torso", "side"), [("shallow", 20), ("nature", 36)])
+def test_plain_convolutions_are_the_network_written_as_loops(torso, side):
+    strides = {"shallow": (4, 2), "nature": (4, 2, 1)}[torso]
+    x = np.random.default_rng(0).normal(size=(2, side + 3, side, 3))
+    module, features = through(torso, x, x.shape[1:], torso_output=6)
+    assert len(module.convs) == len(strides)
+    for conv, stride in zip(module.convs, strides, strict=True):
+        y = convolve(x, conv.weight, conv.bias, stride=stride, padding="VALID")
+        x = np.maximum(y, 0)
+    x = x.reshape(2, -1) @ np.asarray(module.output.weight) + np.asarray(module.output.bias)
+    np.testing.assert_allclose(features, np.maximum(x, 0), rtol=1e-4, atol=1e-4 * np.abs(x).max())
+    assert np.count_nonzero(features) > 0
+
+
 @pytest.mark.parametrize("size", [(5, 6), (4, 7)])
 def test_resnet_is_the_network_written_as_loops(size):
     """The odd and the even sizes differ in where SAME padding fills."""
@@ -128,7 +162,7 @@ def test_minatar_is_the_network_written_as_loops():
     assert_close(features, np.maximum(x, 0))
 
 
-@pytest.mark.parametrize("torso", ["minatar", "resnet"])
+@pytest.mark.parametrize("torso", ["minatar", "resnet", "shallow", "nature"])
 def test_channels_may_come_first(torso):
     """As in a stack of frames; rows and columns stay apart, and parameters the same."""
     images = np.random.default_rng(0).integers(0, 256, (1, BATCH, 40, 37, 4), np.uint8)
@@ -164,6 +198,8 @@ def refusal(shape=(4,), **settings) -> str:
         ("minatar", (10, 10)),
         ("minatar", (10, 2, 2)),
         ("minatar", (1, 2, 10)),
+        ("shallow", (84, 19, 4)),
+        ("nature", (4, 35, 84)),
         ("minatar", ()),
     ],
 )
@@ -176,7 +212,7 @@ def test_convolutions_need_images(torso, shape):
 def test_an_unknown_torso_names_those_there_are():
     message = refusal(torso="transformer")
     assert (
-        "unknown torso 'transformer': use mlp, minatar, resnet or package.module"
+        "unknown torso 'transformer': use mlp, minatar, resnet, shallow, nature or package.module"
         in message
     )
 

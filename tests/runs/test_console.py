@@ -67,6 +67,10 @@ def test_what_has_no_effect_is_shown_only_if_it_was_given(capsys):
     assert not idle & rows.keys()
     assert "mlp-widths" not in shown(capsys, torso="minatar")[0]
     assert idle <= shown(capsys, torso="resnet")[0].keys()
+    for torso in ("shallow", "nature"):
+        rows, _ = shown(capsys, torso=torso)
+        assert "torso-output" in rows
+        assert "channels" not in rows
     assert shown(capsys, agent="impala", channels=(8,))[0]["channels"] == "8 given"
 
 

@@ -9,6 +9,7 @@ observation's shape and a key returns; name it as `package.module:function`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -108,10 +109,58 @@ class ResNet(eqx.Module):
         return _flatten(jax.nn.relu(x), self.output)
 
 
+class PlainConvs(eqx.Module):
+    """VALID convolutions with ReLU after each, then a dense layer with ReLU.
+
+    The layer is as wide as published, unless `torso_output` gives another width.
+    """
+
+    convs: tuple[Conv, ...]
+    output: Dense
+
+    def __init__(
+        self,
+        key: PRNGKeyArray,
+        observation_shape: tuple[int, ...],
+        config: Config,
+        *,
+        name: str,
+        layers: tuple[tuple[int, int, int], ...],
+        width: int,
+    ):
+        """Convolves with `layers`: size, stride and channels of each."""
+        height, side, inputs = _image_shape(observation_shape, name, least=_least(layers))
+        *keys, output_key = jax.random.split(key, len(layers) + 1)
+        convs = []
+        for conv_key, (size, stride, channels) in zip(keys, layers, strict=True):
+            conv = Conv(conv_key, inputs, channels, size=size, stride=stride, padding="VALID")
+            convs.append(conv)
+            height, side = ((length - size) // stride + 1 for length in (height, side))
+            inputs = channels
+        self.convs = tuple(convs)
+        self.output = Dense(output_key, height * side * inputs, config.torso_output or width)
+
+    def __call__(self, x: Float[Array, "N H W C"] | Float[Array, "N C H W"]) -> Float[Array, "N F"]:
+        x = _channels_last(x)
+        for conv in self.convs:
+            x = jax.nn.relu(conv(x))
+        return _flatten(x, self.output)
+
+
+_shallow = functools.partial(PlainConvs, name="shallow", layers=((8, 4, 16), (4, 2, 32)), width=256)
+"""IMPALA's shallow network (Espeholt et al. 2018, Figure 3, left), without its LSTM."""
+
+_nature = functools.partial(
+    PlainConvs, name="nature", layers=((8, 4, 32), (4, 2, 64), (3, 1, 64)), width=512
+)
+"""DQN's network (Mnih et al. 2015, Methods)."""
+
 TORSOS: dict[str, Callable[[PRNGKeyArray, tuple[int, ...], Config], Torso]] = {
     "mlp": MLP,
     "minatar": MinAtarConv,
     "resnet": ResNet,
+    "shallow": _shallow,
+    "nature": _nature,
 }
 
 
@@ -122,6 +171,14 @@ def _flatten(x: Array, output: Dense | None) -> Array:
 
 def _output_layer(key: PRNGKeyArray, inputs: int, config: Config) -> Dense | None:
     return Dense(key, inputs, config.torso_output) if config.torso_output else None
+
+
+def _least(layers: tuple[tuple[int, int, int], ...]) -> int:
+    """The shortest side of an image of which VALID convolutions leave anything."""
+    length = 1
+    for size, stride, _ in reversed(layers):
+        length = (length - 1) * stride + size
+    return length
 
 
 def _patches(x: Float[Array, "N H W C"], size: int) -> Float[Array, "N H2 W2 patch"]:

@@ -111,7 +111,7 @@ def _without_effect(config: Config) -> set[str]:
     of_torsos = {
         "mlp_widths": ("mlp",),
         "channels": ("resnet",),
-        "torso_output": ("minatar", "resnet"),
+        "torso_output": ("minatar", "resnet", "shallow", "nature"),
     }
     idle = {name for name, torsos in of_torsos.items() if config.torso not in torsos}
     return idle if config.tuned else idle | {"initial_logit", "meta_learning_rate", "g_kl"}
