@@ -1,0 +1,94 @@
+"""Learning on environments that step on the CPU: each seed a run of its own.
+
+    python experiments/host.py [--output DIR] [--only TASK ...] [--seeds K]
+
+Runs that are complete are skipped, interrupted ones resumed. Writes `host.csv` and a figure for
+each task to `docs/results/`; everything else stays in `--output`. The masked CartPole is found if
+this is run from `experiments/`, or with it on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from classic import RESULTS, Task, evaluate_seeds, write_rows
+
+import stacx
+from stacx.reporting import plot_runs
+
+MASKED = {"reward_scale": 0.01}
+TASKS = {
+    "gym-cartpole": Task("gym:CartPole-v1", 1_000_000, agents=("impala", "stacx")),
+    "lunarlander": Task("gym:LunarLander-v3", 3_000_000, seeds=3, agents=("impala", "stacx")),
+    "masked-recurrent": Task(
+        "masked:make", 2_000_000, seeds=3, agents=("stacx",), settings=MASKED | {"lstm_size": 64}
+    ),
+    "masked-feedforward": Task(
+        "masked:make", 2_000_000, seeds=3, agents=("stacx",), settings=MASKED
+    ),
+    "pong": Task(
+        "atari:Pong", 8_000_000, seeds=1, agents=("stacx",), settings={"torso": "shallow"}
+    ),
+}
+SOLVED = {
+    "gym-cartpole": 475.0,
+    "lunarlander": 200.0,
+    "masked-recurrent": 475.0,
+    "masked-feedforward": 475.0,
+    "pong": 15.0,
+}
+"""Mean returns that count as solved: Gymnasium's, and for Pong that of the issue at hand."""
+
+
+def main() -> None:
+    """Runs the tasks asked for, and adds them to the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("runs/host"))
+    parser.add_argument("--only", nargs="*", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--seeds", type=int, help="instead of the task's own number")
+    arguments = parser.parse_args()
+    for name in arguments.only:
+        task, rows, directories = TASKS[name], [], []
+        for agent in task.agents:
+            for seed in range(arguments.seeds or task.seeds):
+                directories.append(arguments.output / f"{name}-{agent}-{seed}")
+                rows.append(run_one(name, agent, seed, directories[-1]))
+                print(rows[-1], flush=True)
+        plot_runs(directories, RESULTS / f"host_{name}.png")
+        write_rows(RESULTS / "host.csv", name, rows)
+
+
+def run_one(name: str, agent: str, seed: int, directory: Path) -> dict[str, Any]:
+    """Trains (or finds trained) one seed, evaluates it, and returns its row of the table."""
+    task = TASKS[name]
+    config = stacx.Config(env=task.env, agent=agent, steps=task.steps, seed=seed, **task.settings)
+    resume = (directory / "config.json").exists()
+    run = stacx.train(config, directory, resume=resume, quiet=True)
+    lines = run.metrics()
+    clock = np.cumsum(
+        np.diff([line["env_steps"] for line in lines], prepend=0)
+        / [line["steps_per_second"] for line in lines]
+    )
+    solved = [i for i, line in enumerate(lines) if (line["episode_return"] or 0) >= SOLVED[name]]
+    return {
+        "task": name,
+        "env": task.env,
+        "agent": agent,
+        "seed": seed,
+        "steps": task.steps,
+        "training_return": f"{np.mean([line['episode_return'] for line in lines[-5:]]):.1f}",
+        "sampled": f"{evaluate_seeds(directory, greedy=False).mean():.1f}",
+        "greedy": f"{evaluate_seeds(directory, greedy=True).mean():.1f}",
+        "minutes": f"{clock[-1] / 60:.1f}",
+        "minutes_to_solved": f"{clock[solved[0]] / 60:.1f}" if solved else "",
+        "steps_per_second": f"{lines[-1]['env_steps'] / clock[-1]:.0f}",
+        "gamma": f"{lines[-1]['meta/gamma/0']:.4f}",
+        "lambda": f"{lines[-1]['meta/lambda/0']:.4f}",
+    }
+
+
+if __name__ == "__main__":
+    main()
