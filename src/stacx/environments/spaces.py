@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from stacx.errors import ConfigError
+from stacx.errors import BrokenEnvironmentError, ConfigError
 from stacx.types import ActionSpace, Discrete, MultiDiscrete
 
 
@@ -62,9 +62,9 @@ def _flattening(space: gymnasium.Space, env: str) -> Callable[[Any], np.ndarray]
             size = math.prod(space.shape)
             return lambda batch: _as_float(batch).reshape(-1, size)
         case spaces.Discrete():
-            return _one_hot(np.array([space.n]), np.array([space.start]))
+            return _one_hot(np.array([space.n]), np.array([space.start]), env)
         case spaces.MultiDiscrete():
-            return _one_hot(space.nvec.reshape(-1), np.asarray(space.start).reshape(-1))
+            return _one_hot(space.nvec.reshape(-1), np.asarray(space.start).reshape(-1), env)
         case spaces.Dict():
             named = [(name, _flattening(part, env)) for name, part in space.spaces.items()]
             return lambda batch: np.concatenate([f(batch[name]) for name, f in named], axis=1)
@@ -107,15 +107,24 @@ def _as_float(batch: Any) -> np.ndarray:
     return np.asarray(batch, np.float32)
 
 
-def _one_hot(sizes: np.ndarray, starts: np.ndarray) -> Callable[[Any], np.ndarray]:
+def _one_hot(sizes: np.ndarray, starts: np.ndarray, env: str) -> Callable[[Any], np.ndarray]:
     """From a batch of D numbers, each of `sizes` values, to as many one-hot vectors in a row."""
-    offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]) - starts
+    offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     width = int(np.sum(sizes))
 
     def encode(batch: Any) -> np.ndarray:
-        places = np.asarray(batch).reshape(-1, len(sizes)) + offsets
-        encoded = np.zeros((len(places), width), np.float32)
-        np.put_along_axis(encoded, places, 1.0, axis=1)
+        numbers = np.asarray(batch).reshape(-1, len(sizes))
+        values = numbers - starts
+        outside = ((values < 0) | (values >= sizes)).any(axis=1)
+        if outside.any():
+            index = int(np.argmax(outside))
+            raise BrokenEnvironmentError(
+                f"{env} returned observations outside their space: environment {index} of "
+                f"{len(numbers)} returned {np.array2string(numbers[index], threshold=8)}: "
+                "mend the environment"
+            )
+        encoded = np.zeros((len(numbers), width), np.float32)
+        np.put_along_axis(encoded, values + offsets, 1.0, axis=1)
         return encoded
 
     return encode
