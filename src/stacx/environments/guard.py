@@ -33,7 +33,7 @@ class EnvironmentRaised(Exception):  # noqa: N818  (it tells of an error of anot
 
 
 class Guard(gymnasium.Wrapper):
-    """Checks the shapes of observations, and says which environment raised.
+    """Checks the shapes of observations and rewards, and says which environment raised.
 
     The batch could not tell: it fails as a whole, or broadcasts what does not fit.
     """
@@ -57,6 +57,7 @@ class Guard(gymnasium.Wrapper):
         except Exception as error:
             raise self._raised(error, "step") from error
         self._check(self.observation_space, observation)
+        self._check_reward(reward)
         return observation, reward, terminated, truncated, info
 
     def _raised(self, error: Exception, where: str) -> EnvironmentRaised:
@@ -64,18 +65,37 @@ class Guard(gymnasium.Wrapper):
         return EnvironmentRaised(message, traceback.format_exc())
 
     def _check(self, space: gymnasium.Space, observation: Any, place: str = "") -> None:
-        if isinstance(space, spaces.Dict):
-            for key, part in space.spaces.items():
-                self._check(part, observation[key], f"{place}[{key!r}]")
-        elif isinstance(space, spaces.Tuple):
-            for number, part in enumerate(space.spaces):
-                self._check(part, observation[number], f"{place}[{number}]")
-        elif np.shape(observation) != space.shape:
-            raise BrokenEnvironmentError(
-                f"{self._name}: environment {self._index} returned an observation{place} of shape "
-                f"{list(np.shape(observation))}, not {list(space.shape or ())} as its space says: "
-                "mend the environment"
-            )
+        match space:
+            case spaces.Dict():
+                parts: dict[Any, gymnasium.Space] = dict(space.spaces)
+            case spaces.Tuple():
+                parts = dict(enumerate(space.spaces))
+            case _:
+                self._check_array(space, observation, f"an observation{place}")
+                return
+        for key, part in parts.items():
+            try:
+                inner = observation[key]
+            except (KeyError, IndexError, TypeError) as error:
+                raise self._broken(f"an observation{place} without [{key!r}]") from error
+            self._check(part, inner, f"{place}[{key!r}]")
+
+    def _check_reward(self, reward: Any) -> None:
+        if np.shape(reward) != ():
+            raise self._broken(f"a reward of shape {list(np.shape(reward))}, not a number")
+
+    def _check_array(self, space: gymnasium.Space, array: Any, name: str) -> None:
+        shape, wanted = list(np.shape(array)), list(space.shape or ())
+        if shape != wanted:
+            raise self._broken(f"{name} of shape {shape}, not {wanted} as its space says")
+        dtype = np.asarray(array).dtype
+        if space.dtype == np.uint8 and not np.can_cast(dtype, np.uint8, "same_kind"):
+            raise self._broken(f"{name} of type {dtype}, not uint8 as its space says")
+
+    def _broken(self, what: str) -> BrokenEnvironmentError:
+        return BrokenEnvironmentError(
+            f"{self._name}: environment {self._index} returned {what}: mend the environment"
+        )
 
 
 def guarded(make: Callable[[], gymnasium.Env], name: str, index: int) -> Guard:

@@ -124,7 +124,7 @@ class HostVector:
     """B environments between two steps; arrays are NumPy's.
 
     Attributes:
-        observations: [B, *observation], as they are seen now.
+        observations: [B, *observation], as they are seen now; the next step may write over them.
         starts: [B], whether the observation is an episode's first.
     """
 
@@ -139,7 +139,7 @@ class HostVector:
         self.environment = environment
         self.num_envs = num_envs
         self.vector = environment.make_vector(num_envs, vectorization=vectorization, film=film)
-        self._same_step = _resets_in_the_same_step(self.vector, environment.env)
+        self._same_step = resets_in_same_step(self.vector, environment.env)
         self._ended = np.zeros(num_envs, bool)
         self._returns = np.zeros(num_envs, np.float32)
         self._lengths = np.zeros(num_envs, np.int32)
@@ -153,8 +153,9 @@ class HostVector:
         observations, _ = self.vector.reset(seed=seed)
         self.observations = self._encode(observations)
         self.starts = np.ones(self.num_envs, bool)
-        for array in (self._ended, self._returns, self._lengths):
-            array[:] = 0
+        self._ended = np.zeros(self.num_envs, bool)
+        self._returns = np.zeros(self.num_envs, np.float32)
+        self._lengths = np.zeros(self.num_envs, np.int32)
 
     def step(self, actions: np.ndarray) -> HostTransition:
         """Takes the actions, [B, *action], counted from 0.
@@ -169,8 +170,9 @@ class HostVector:
         self.observations = self._encode(observations)
         rewards = self._checked(np.asarray(rewards, np.float32), (), "rewards")
         dummy = self._ended & (not self._same_step)
-        terminated = np.asarray(terminations, bool) & ~dummy
-        truncated = np.asarray(truncations, bool) & ~dummy & ~terminated
+        terminated = self._checked(np.asarray(terminations, bool), (), "terminations") & ~dummy
+        truncated = self._checked(np.asarray(truncations, bool), (), "truncations")
+        truncated = truncated & ~dummy & ~terminated
         life_lost = np.asarray(info.get("life_lost", False), bool) & ~dummy
         ended = terminated | truncated
         fresh = self._ended if self._same_step else dummy
@@ -203,7 +205,8 @@ class HostVector:
 
     def render(self) -> list[np.ndarray]:
         """A picture [H, W, 3] of each environment, made with `film`."""
-        return [np.asarray(picture, np.uint8) for picture in self.vector.render() or ()]
+        pictures = self.vector.render() or ()
+        return [np.asarray(picture, np.uint8) for picture in pictures if picture is not None]
 
     def close(self, *, terminate: bool = False) -> None:
         """Ends the environments; with `terminate` without asking processes of theirs."""
@@ -222,7 +225,13 @@ class HostVector:
 
     def _encode(self, observations: Any) -> np.ndarray:
         known = self.environment.observations
-        return self._checked(known.encode(observations), known.shape, "observations")
+        encoded = self._checked(known.encode(observations), known.shape, "observations")
+        if encoded.dtype != known.dtype:
+            raise BrokenEnvironmentError(
+                f"{self.environment.env} returned observations of type {encoded.dtype}, not "
+                f"{known.dtype} as its space says: mend the environment"
+            )
+        return encoded
 
     def _checked(self, array: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
         if array.shape != (self.num_envs, *shape):
@@ -241,7 +250,8 @@ class HostVector:
         return array
 
 
-def _resets_in_the_same_step(vector: VectorEnv, env: str) -> bool:
+def resets_in_same_step(vector: VectorEnv, env: str) -> bool:
+    """Which of the autoreset modes it is. Raises `ConfigError` if there is no autoreset."""
     mode = vector.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
     mode = AutoresetMode(mode)
     if mode == AutoresetMode.DISABLED:
