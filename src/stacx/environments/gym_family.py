@@ -9,12 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from stacx.environments.guard import guarded
-from stacx.environments.host import HostEnvironment
+from stacx.environments.host import HostEnvironment, resets_in_same_step
 from stacx.errors import ConfigError
 
+_DRAWN = {"render_mode": "rgb_array"}
 _CONTINUOUS = {
     "Pendulum",
     "MountainCarContinuous",
@@ -25,15 +27,21 @@ _CONTINUOUS = {
 
 
 def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
-    """`gym:ID`; arguments go to `gymnasium.make`."""
+    """`gym:ID`; arguments go to `gymnasium.make`.
+
+    The environment's own vector entry point is used if it takes all of them.
+    """
     spec = gymnasium.spec(name)
     make_one = functools.partial(gymnasium.make, name, **arguments)
     make_many = None
     if spec.vector_entry_point is not None and not spec.additional_wrappers:
-        make_many = functools.partial(
-            gymnasium.make_vec, name, vectorization_mode="vector_entry_point", **arguments
-        )
-    return _environment(f"gym:{name}", make_one, make_many, make_one())
+        entry_point: Any = spec.vector_entry_point
+        creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+        if all(takes(creator, argument) for argument in arguments):
+            make_many = functools.partial(
+                gymnasium.make_vec, name, vectorization_mode="vector_entry_point", **arguments
+            )
+    return _environment(f"gym:{name}", make_one, make_many, make_one(), drawn=_DRAWN)
 
 
 def from_function(
@@ -51,37 +59,51 @@ def from_function(
     Raises:
         ConfigError: if it returned something else.
     """
-    if isinstance(first, VectorEnv):
-        if not takes_num_envs(function):
+    make_some = functools.partial(function, **arguments)
+    if not isinstance(first, VectorEnv):
+        if takes(function, "num_envs"):
             raise ConfigError(
-                f"{env} returned a VectorEnv, but has no argument num_envs to say how many: "
-                "add it, or return one gymnasium.Env"
+                f"{env} has an argument num_envs, but returned one gymnasium.Env: remove the "
+                "argument, or return a gymnasium.vector.VectorEnv of so many"
             )
-        make_many = functools.partial(function, **arguments)
-        return _environment(env, None, make_many, first)
-    return _environment(env, functools.partial(function, **arguments), None, first)
+        drawn = _DRAWN if takes(function, "render_mode", as_keyword=True) else {}
+        return _environment(env, make_some, None, first, drawn=drawn)
+    if not takes(function, "num_envs"):
+        raise ConfigError(
+            f"{env} returned a VectorEnv, but has no argument num_envs to say how many: "
+            "add it, or return one gymnasium.Env"
+        )
+    if first.num_envs != 1:
+        raise ConfigError(f"{env} returned {first.num_envs} environments when num_envs was 1")
+    resets_in_same_step(first, env)
+    return _environment(env, None, make_some, first)
 
 
-def takes_num_envs(function: Callable[..., Any]) -> bool:
-    """Whether a function makes batches."""
+def takes(function: Callable[..., Any], argument: str, *, as_keyword: bool = False) -> bool:
+    """Whether a function has an argument of this name, or, `as_keyword`, any keywords."""
     try:
-        return "num_envs" in inspect.signature(function).parameters
+        parameters = inspect.signature(function).parameters
     except ValueError:
         return False
+    kinds = {parameter.kind for parameter in parameters.values()}
+    return argument in parameters or (as_keyword and inspect.Parameter.VAR_KEYWORD in kinds)
 
 
 def names() -> dict[str, str | None]:
     """Every registered id, and why it cannot be trained on (None: it can be tried)."""
     specs = gymnasium.registry.values()
-    return {spec.id: _obstacle(spec) for spec in specs if isinstance(spec.entry_point, str)}
+    return {spec.id: _obstacle(spec) for spec in specs if spec.entry_point is not None}
 
 
 def _obstacle(spec: Any) -> str | None:
-    if spec.entry_point.startswith("ale_py"):
+    made_by = spec.entry_point if isinstance(spec.entry_point, str) else ""
+    if made_by.startswith("ale_py"):
         return "has raw frames: use the family atari"
-    if spec.entry_point.startswith("gymnasium.envs.mujoco") or spec.name in _CONTINUOUS:
+    if made_by.startswith("gymnasium.envs.mujoco") or spec.name in _CONTINUOUS:
         return "continuous actions, not supported yet"
-    if ".box2d." in spec.entry_point and importlib.util.find_spec("Box2D") is None:
+    if spec.id == "tabular/CliffWalking-v0":
+        return "its actions are a Box of integers: use CliffWalking-v1"
+    if ".box2d." in made_by and importlib.util.find_spec("Box2D") is None:
         return "needs Box2D: pip install '.[gym]' in stacx's project directory"
     return None
 
@@ -91,11 +113,16 @@ def _environment(
     make_one: Callable[..., gymnasium.Env] | None,
     make_many: Callable[..., VectorEnv] | None,
     first: gymnasium.Env | VectorEnv,
+    *,
+    drawn: dict[str, str] | None = None,
 ) -> HostEnvironment:
-    """Batches from single environments, or by the environment's own vector entry point."""
+    """Batches from single environments, or by the environment's own vector entry point.
+
+    `drawn` is what makes a single environment draw pictures.
+    """
 
     def make_vector(num_envs: int, *, vectorization: str = "auto", film: bool = False) -> VectorEnv:
-        options = {"render_mode": "rgb_array"} if film else {}
+        options = (drawn or {}) if film else {}
         if make_many is not None and (make_one is None or vectorization == "auto") and not film:
             return make_many(num_envs=num_envs)
         if make_one is None:

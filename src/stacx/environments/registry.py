@@ -133,7 +133,7 @@ def _make_own(env: str, arguments: dict[str, Any]) -> Environment:
 
 def _adapted(env: str, function: Callable[..., Any], arguments: dict[str, Any]) -> Environment:
     """What a user's function returns, if it is an environment of any kind."""
-    one = {"num_envs": 1} if gym_family.takes_num_envs(function) else {}
+    one = {"num_envs": 1} if gym_family.takes(function, "num_envs") else {}
     environment = function(**arguments | one)
     if hasattr(environment, "reset_env") and hasattr(environment, "default_params"):
         return GymnaxEnvironment(environment, environment.default_params)

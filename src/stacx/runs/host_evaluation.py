@@ -49,7 +49,8 @@ def play(
                 quotas[index] -= 1
                 returns.append(float(transition.returns[index]))
                 lengths.append(int(transition.lengths[index]))
-            if np.max(transition.lengths * (quotas > 0)) >= most_steps:
+            playing = (quotas > 0) & ~transition.ended
+            if np.max(transition.lengths * playing) >= most_steps:
                 raise StacxError(
                     f"{int(quotas.sum())} of {episodes} episodes had not ended, one of them after "
                     f"{most_steps} steps"
@@ -119,6 +120,9 @@ def _played(environment: HostEnvironment, batch: int, *, film: bool) -> Iterator
 
 def _pictures(vector: HostVector) -> list[np.ndarray]:
     pictures = vector.render()
-    if not pictures or pictures[0].ndim != 3:
-        raise ConfigError(f"{vector.environment.env} cannot be drawn: its render gives no pictures")
+    if not pictures or pictures[0].ndim != 3 or pictures[0].shape[2] != 3:
+        raise ConfigError(
+            f"{vector.environment.env} cannot be drawn: its render returns no picture [H, W, 3] "
+            "when it is made with render_mode rgb_array"
+        )
     return pictures
