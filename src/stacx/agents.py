@@ -119,6 +119,16 @@ ENVIRONMENTS: dict[str, dict[str, Setting]] = {
     "gymnax:CartPole-v1": {
         "reward_scale": Setting(0.01, "keeps auxiliary heads together; docs/results/classic.md")
     },
+    "gym:CartPole-v1": {
+        "reward_scale": Setting(0.01, "as gymnax:CartPole-v1"),
+    },
+    "gym:LunarLander-v3": {
+        "reward_scale": Setting(0.01, "keeps auxiliary heads together; docs/results/atari.md"),
+        "gamma": Setting(0.995, "tuned for IMPALA, docs/results/atari.md"),
+        "g_e": Setting(3e-5, "in proportion to the rewards; docs/results/atari.md"),
+        "rmsprop_eps": Setting(0.01, "in proportion to the gradients; docs/results/atari.md"),
+        "steps": Setting(3_000_000, "solved by then; docs/results/atari.md"),
+    },
     "gymnax:Acrobot-v1": {
         "reward_scale": Setting(0.1, "tuned for IMPALA, docs/results/classic.md")
     },
