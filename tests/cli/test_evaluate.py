@@ -1,5 +1,6 @@
 """`stacx eval`: the last line is for programs."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ from tiny_runs import TWO_SEEDS, change_config, contents, newest_checkpoint, spo
 import stacx
 from stacx import environments
 from stacx.cli.main import main
+from stacx.environments.host import ReferenceScores
 
 
 @pytest.fixture
@@ -204,3 +206,77 @@ def test_numbers_have_no_noise_of_single_precision(paying, capsys):
     last = capsys.readouterr().out.splitlines()[-1]
     assert re.search(r'"mean_return": -0\.\d+, ', last)
     assert not re.search(r"\d{9}", last)
+
+
+ON_THE_CPU = """
+import gymnasium, numpy as np
+
+class Board(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0.0, 1.0, (10, 5), np.float32)
+    action_space = gymnasium.spaces.Discrete(3)
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return np.zeros((10, 5), np.float32), {}
+
+    def step(self, action):
+        self.time += 1
+        if self.time == RAISES:
+            raise RuntimeError("no more")
+        return np.zeros((10, 5), np.float32), 1.0, self.time == 4, False, {}
+
+    def render(self):
+        return np.full((8, 8, 3), 50 * self.time, np.uint8)
+"""
+
+
+@pytest.fixture
+def board(tiny_run, tmp_path, monkeypatch):
+    """A run whose environment steps on the CPU, four steps of reward 1."""
+
+    def make(name, raises="None"):
+        monkeypatch.syspath_prepend(tmp_path)
+        (tmp_path / f"{name}.py").write_text(ON_THE_CPU.replace("RAISES", raises))
+        directory = tiny_run().directory
+        change_config(directory, env=f"{name}:Board")
+        return directory
+
+    return make
+
+
+def test_an_environment_on_the_cpu(evaluation, board, tmp_path):
+    film = tmp_path / "episode.gif"
+    outcome = evaluation(board("own_board"), "--episodes", 40, "--gif", film)
+    assert outcome == {
+        "mean_return": 4.0,
+        "std_return": 0.0,
+        "episodes": 40,
+        "mean_return_by_seed": [4.0],
+        "greedy": False,
+    }
+    with Image.open(film) as gif:
+        assert gif.n_frames == 5
+        assert gif.info["duration"] == 100
+
+
+def test_scores_are_normalised_where_they_are_published(evaluation, board, monkeypatch):
+    directory, make = board("scored_board"), environments.make
+    scores = ReferenceScores(random=2.0, human=10.0)
+    monkeypatch.setattr(
+        environments, "make", lambda *env: dataclasses.replace(make(*env), scores=scores)
+    )
+    assert evaluation(directory, "--episodes", 3)["human_normalised_score"] == 0.25
+
+
+def test_an_environment_on_the_cpu_that_raises(board, capsys):
+    assert main(["eval", str(board("raising_board", "3")), "--episodes", "2"]) == 1
+    *details, last = capsys.readouterr().err.splitlines()
+    assert details[0] == "Traceback (most recent call last):"
+    assert last.startswith(
+        "stacx: raising_board:Board: environment 0 raised RuntimeError: no more ("
+    )

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from stacx.environments import HostEnvironment, HostVector
+from stacx.environments import EnvironmentRaised, HostEnvironment, HostVector
 from stacx.errors import BrokenEnvironmentError, ConfigError, StacxError
 from stacx.imports import one_line
 from stacx.runs.policy import Policy
@@ -108,11 +108,11 @@ def _played(environment: HostEnvironment, batch: int, *, film: bool) -> Iterator
         yield vector
     except StacxError:
         raise
+    except EnvironmentRaised as error:
+        raise BrokenEnvironmentError(str(error), error.details) from error
     except Exception as error:
-        details = getattr(error, "details", traceback.format_exc())
-        raise BrokenEnvironmentError(
-            f"{environment.env} raised {one_line(error)}", details
-        ) from error
+        message = f"{environment.env} raised {one_line(error)}"
+        raise BrokenEnvironmentError(message, traceback.format_exc()) from error
     finally:
         if vector is not None:
             vector.close(terminate=True)
