@@ -2,6 +2,7 @@
 
 from stacx.cli.main import main
 from stacx.environments import FAMILIES, Family
+from stacx.environments.atari_family import reference_scores
 
 
 def test_all_families(capsys):
@@ -10,6 +11,9 @@ def test_all_families(capsys):
     assert "gymnax:CartPole-v1" in lines
     assert "gymnax:Breakout-MinAtar" in lines
     assert "gymnax:Pendulum-v1  (continuous actions, not supported yet)" in lines
+    assert "gym:CartPole-v1" in lines
+    assert "gym:Pendulum-v1  (continuous actions, not supported yet)" in lines
+    assert "atari:Breakout" in lines
     assert lines[-1].startswith("package.module:function")
 
 
@@ -21,6 +25,28 @@ def test_one_family(capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith("gymnax:") for line in lines)
     assert len(lines) > 20
+
+
+def test_all_games_of_atari(capsys):
+    assert main(["envs", "atari"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert set(lines) > {f"atari:{name}" for name in reference_scores()}
+
+
+def test_what_cannot_be_trained_on_is_refused_in_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for flags, complaint in (
+        (["atari:Brekout"], "unknown environment 'atari:Brekout'; did you mean atari:Breakout?"),
+        (["atari:Pong", "--env-args", '{"stack_num": 0}'], "atari:Pong: stack_num must be a"),
+        (["gym:Pendulum-v1"], "gym:Pendulum-v1 cannot be trained on: continuous actions"),
+        (["gym:CarRacing-v4"], "unknown environment 'gym:CarRacing-v4'; did you mean gym:CarRac"),
+    ):
+        assert main(["train", "--env", *flags]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith(f"stacx: {complaint}")
+        assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_engine_that_is_missing(capsys, monkeypatch):

@@ -30,12 +30,16 @@ def broken(fault, space=None, vectorization="sync", num_envs=3) -> HostVector:
     return HostVector(environment, num_envs, vectorization=vectorization)
 
 
+def take_three_steps(vector):
+    vector.reset(0)
+    for _ in range(3):
+        vector.step(np.zeros(vector.num_envs, np.int32))
+
+
 def what_happens(vector, error):
     """The error of its reset and three steps."""
     with pytest.raises(error) as caught:
-        vector.reset(0)
-        for _ in range(3):
-            vector.step(np.zeros(vector.num_envs, np.int32))
+        take_three_steps(vector)
     return caught
 
 

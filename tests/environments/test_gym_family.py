@@ -188,12 +188,17 @@ def test_a_function_that_returns_what_cannot_be_used(monkeypatch, function, comp
 
 
 def test_only_a_film_needs_pictures(monkeypatch):
+    asked = []
+
     def function(render_mode=None):
         asked.append(render_mode)
         return gymnasium.make("CartPole-v1", render_mode=render_mode)
 
-    for wanted in (function, lambda **options: function(**options)):
-        asked = []
+    def of_keywords(**options):
+        return function(**options)
+
+    for wanted in (function, of_keywords):
+        asked.clear()
         environment = make(own(monkeypatch, wanted))
         engine(environment)
         assert set(asked) == {None}

@@ -1,5 +1,6 @@
 """From an id to an environment, and one clear line where there is none."""
 
+import sys
 from pathlib import Path
 
 import jax
@@ -12,6 +13,7 @@ from gymnax.environments.environment import Environment, EnvParams, EnvState
 from support import Walk, as_module, message_of
 
 from stacx.environments import FAMILIES, Family, OnDeviceEnvironment, make, register
+from stacx.environments.atari_family import rom_ids
 from stacx.errors import ConfigError
 from stacx.types import Timestep
 
@@ -34,6 +36,13 @@ def refusal(env, env_args="{}") -> str:
         ("gymnax:Breakout-v5", "gymnax:Breakout-MinAtar"),
         ("gymnax:MountainCar", "gymnax:MountainCar-v0"),  # the other one has continuous actions
         ("mygame:Catsh", "gymnax:Catch-bsuite"),
+        ("gym:CartPole", "gym:CartPole-v1 or gym:CartPole-v0"),
+        ("gym:Lunarlander-v2", "gym:LunarLander-v3"),
+        ("atari:Brekout", "atari:Breakout"),
+        ("atari:pong", "atari:Pong"),
+        ("atari:Pong-v5", "atari:Pong"),
+        ("atari:up_n_down", "atari:UpNDown"),
+        ("breakout", "gymnax:Breakout-MinAtar or atari:Breakout"),
     ],
 )
 def test_an_unknown_name_suggests_the_nearest(env, suggestion):
@@ -92,6 +101,14 @@ def test_a_missing_engine_says_how_to_install_it(family, extra, wish):
     assert "No module named 'engine'" in message
     assert wish in message
     assert "did you mean" in refusal("gymnax:Cartpole-v1")  # the others still work
+
+
+def test_atari_may_be_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ale_py.roms", None)
+    rom_ids.cache_clear()
+    message = refusal("atari:Pong")
+    assert message.startswith("atari:Pong needs a package that is missing (")
+    assert message.endswith("): pip install '.[atari]' in stacx's project directory")
 
 
 def test_a_family_that_raises(family):

@@ -127,7 +127,7 @@ def test_a_number_outside_its_space_is_not_taken_for_another(space, outside, ind
     ids=str,
 )
 def test_observations_without_a_fixed_size_are_refused(space):
-    with pytest.raises(ConfigError, match="o:f has observations of (Text|Sequence|Graph), which"):
+    with pytest.raises(ConfigError, match=r"o:f has observations of (Text|Sequence|Graph), which"):
         observations_of(space, "o:f")
 
 
