@@ -53,7 +53,7 @@ def load_function(reference: str) -> Callable[..., Any]:
     return function
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """An error's type, the first line of its message, and where in the user's code it arose.
 
     JAX's messages have many lines, and most of its tracebacks is not the user's.

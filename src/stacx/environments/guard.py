@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -46,7 +44,7 @@ class Guard(gymnasium.Wrapper):
     def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
         try:
             observation, info = self.env.reset(**arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._raised(error, "reset") from error
         self._check(self.observation_space, observation)
         return observation, info
@@ -54,13 +52,13 @@ class Guard(gymnasium.Wrapper):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         try:
             observation, reward, terminated, truncated, info = self.env.step(action)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._raised(error, "step") from error
         self._check(self.observation_space, observation)
         self._check_reward(reward)
         return observation, reward, terminated, truncated, info
 
-    def _raised(self, error: Exception, where: str) -> EnvironmentRaised:
+    def _raised(self, error: BaseException, where: str) -> EnvironmentRaised:
         message = f"{self._name}: environment {self._index} raised {one_line(error)} in {where}"
         return EnvironmentRaised(message, traceback.format_exc())
 
@@ -99,7 +97,5 @@ class Guard(gymnasium.Wrapper):
 
 
 def guarded(make: Callable[[], gymnasium.Env], name: str, index: int) -> Guard:
-    """What `make` returns, guarded. In a worker process Ctrl-C is left to the main one."""
-    if multiprocessing.parent_process() is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """What `make` returns, guarded."""
     return Guard(make(), name, index)

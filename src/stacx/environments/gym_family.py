@@ -10,10 +10,11 @@ from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import load_env_creator
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from stacx.environments.guard import guarded
 from stacx.environments.host import HostEnvironment, resets_in_same_step
+from stacx.environments.workers import Workers
 from stacx.errors import ConfigError
 
 _DRAWN = {"render_mode": "rgb_array"}
@@ -130,7 +131,7 @@ def _environment(
         make = functools.partial(make_one, **options)
         functions = [functools.partial(guarded, make, env, index) for index in range(num_envs)]
         if vectorization == "async":
-            return AsyncVectorEnv(
+            return Workers(
                 functions, copy=False, context="forkserver", autoreset_mode=AutoresetMode.NEXT_STEP
             )
         return SyncVectorEnv(functions, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
