@@ -5,37 +5,44 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeAlias
 
 ACTOR = ("environment", "inference", "waiting")
 LEARNER = ("learning", "waiting")
+_Reading: TypeAlias = tuple[dict[str, float], tuple[str, float] | None]
+"""Seconds by activity, and what has been going on since when."""
 
 
 class Stopwatch:
-    """Seconds that one thread has spent on each of its activities, one at a time."""
+    """Seconds that one thread has spent on each of its activities, one at a time.
+
+    A thread that replaces one that hangs goes on with its stopwatch: what it begins ends what the
+    other had begun.
+    """
 
     def __init__(self, kind: str, activities: tuple[str, ...]):
         self._names = {activity: f"time/{kind}_{activity}" for activity in activities}
-        self._seconds = dict.fromkeys(self._names.values(), 0.0)
-        self._running: tuple[str, float] | None = None
+        # In one place, and never changed, so that other threads see it whole.
+        self._now: _Reading = dict.fromkeys(self._names.values(), 0.0), None
 
     @contextmanager
     def on(self, activity: str) -> Iterator[None]:
         """Around an activity."""
-        name, start = self._names[activity], time.perf_counter()
-        self._running = (name, start)
+        running = (self._names[activity], time.perf_counter())
+        self._now = self.read(), running
         try:
             yield
         finally:
-            self._running = None
-            self._seconds[name] += time.perf_counter() - start
+            if self._now[1] is running:
+                self._now = self.read(), None
 
     def read(self) -> dict[str, float]:
         """Seconds by activity, `time/KIND_ACTIVITY`, with what is going on; in any thread."""
-        seconds, running = dict(self._seconds), self._running
-        if running is not None:
-            name, start = running
-            seconds[name] += time.perf_counter() - start
-        return seconds
+        seconds, running = self._now
+        if running is None:
+            return seconds
+        name, start = running
+        return seconds | {name: seconds[name] + time.perf_counter() - start}
 
 
 class Shares:
