@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -230,6 +230,11 @@ class Actor(threading.Thread):
         self._abandoned = False
 
     @property
+    def abandoned(self) -> bool:
+        """Whether it was given up."""
+        return self._abandoned
+
+    @property
     def busy_seconds(self) -> float:
         """How long a call of the environments has not returned; 0 between two calls."""
         entered = self._entered
@@ -289,14 +294,16 @@ class Actor(threading.Thread):
         starts.append(self._seen.starts)
         with self.stopwatch.on("inference"):
             finished = self._inference.finish(unfinished, self._seen.observations)
-            known: Any = HostTransition(*map(np.stack, zip(*transitions, strict=True)))
+            stacked = HostTransition(*map(np.stack, zip(*transitions, strict=True)))
+            known: Any
+            known, all_starts = jax.device_put((stacked, np.stack(starts)), self.device)
             rollout = Rollout(
                 Trajectory(
                     **finished._asdict(),
                     rewards=known.rewards,
                     discounts=known.discounts,
                     valid=known.valid,
-                    starts=cast(Any, np.stack(starts)),
+                    starts=all_starts,
                     recurrent_state=start,
                 ),
                 EpisodeEnds(known.ended, known.returns, known.lengths),
@@ -319,7 +326,7 @@ class Actor(threading.Thread):
             return call(*arguments)
         except BrokenEnvironmentError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # some games call sys.exit
             reason, details = self._diagnosis(error)
         finally:
             self._entered = None
@@ -343,7 +350,7 @@ class Actor(threading.Thread):
             with contextlib.suppress(Exception):  # they may be broken in any way
                 vector.close(terminate=True)
 
-    def _diagnosis(self, error: Exception) -> tuple[str, str]:
+    def _diagnosis(self, error: BaseException) -> tuple[str, str]:
         """What happened in one line, and the traceback."""
         if isinstance(error, EnvironmentRaised):
             return str(error), error.details

@@ -26,7 +26,7 @@ from stacx.agents import METAPARAMETERS
 from stacx.config import Config
 from stacx.core.learner import Learner, LearnerState
 from stacx.environments import HostEnvironment
-from stacx.errors import BrokenEnvironmentError, ConfigError, TrainingWarning
+from stacx.errors import BrokenEnvironmentError, ConfigError, StacxError, TrainingWarning
 from stacx.networks import ActorCriticNetwork
 from stacx.runtimes.actor import Actor, Delivery, Inference, Rollout
 from stacx.runtimes.compilation import compiler_options
@@ -42,9 +42,12 @@ _FAREWELL = 5.0
 
 
 class HostTrainState(eqx.Module):
-    """A `TrainState` of one seed; the environments are no part of it, and start again."""
+    """A `TrainState` of one seed; the environments are no part of it, and start again.
 
-    iteration: Int[Array, "1"]
+    All leaves have a leading axis of one seed.
+    """
+
+    iteration: Int[Array, ""]
     learner: LearnerState
     interval: IntervalStatistics
 
@@ -97,7 +100,8 @@ class ActorLearnerRuntime:
         self._lags: list[int] = []
         self._lock = threading.Lock()
         self._restarts = 0
-        self._generation = itertools.count()
+        self._generations = [itertools.count() for _ in range(config.num_actors)]
+        self._first_update = 0
         self._updates = 0
         self._under_way = False
 
@@ -115,15 +119,15 @@ class ActorLearnerRuntime:
     def prepare(self, state: HostTrainState) -> HostTrainState:
         """Starts the actors, and compiles the update while they compile their inference."""
         config = self.config
-        self._updates = int(state.iteration[0])
+        self._updates = self._first_update = int(state.iteration[0])
         self._exchange = Exchange(
             config.queue_size,
             lag=config.num_actors if config.deterministic else None,
-            first=self._updates,
+            first=self._first_update,
         )
         self._publish(self._parameters_of(state))
         self._actors = [
-            self._start_actor(index, self._updates + index, Stopwatch("actor", ACTOR))
+            self._start_actor(index, self._first_update + index, Stopwatch("actor", ACTOR))
             for index in range(config.num_actors)
         ]
         rollout = jax.tree.map(
@@ -209,16 +213,21 @@ class ActorLearnerRuntime:
         """Ends the actors. One that hangs in an environment is left behind, as a daemon."""
         self._exchange.close()
         deadline = time.monotonic() + _FAREWELL
-        for actor in self._actors:
-            actor.join(max(deadline - time.monotonic(), 0.0))
-            if actor.is_alive():
-                actor.abandon()
+        actors, self._actors = self._actors, []
+        for actor in actors:
+            if not actor.abandoned:
+                actor.join(max(deadline - time.monotonic(), 0.0))
+                if actor.is_alive():
+                    actor.abandon()
 
     # --- what the actors ask of their supervisor ---
 
     def next_seed(self, actor: int) -> int:
-        """So that a new batch sees other episodes than those before, also after a resume."""
-        place = (self.config.seed, self._updates, actor, next(self._generation))
+        """So that a new batch sees other episodes than those before, also after a resume.
+
+        It does not depend on what other threads do at the time.
+        """
+        place = (self.config.seed, self._first_update, actor, next(self._generations[actor]))
         return int(np.random.SeedSequence(place).generate_state(1)[0] >> 2)
 
     def count_restart(self, reason: str, details: str) -> None:
@@ -259,12 +268,19 @@ class ActorLearnerRuntime:
         return actor
 
     def _next_delivery(self, should_stop: Callable[[], bool]) -> Delivery | None:
-        """The next trajectory; None if asked to stop before there is one."""
-        while True:
-            self._replace_hanging_actors()
-            delivery = self._exchange.get(self._updates, _PATIENCE)
-            if delivery is not None or should_stop():
-                return delivery
+        """The next trajectory; None if asked to stop.
+
+        Then an error does not matter any more: the signal may have ended environments, too.
+        """
+        delivery = None
+        while delivery is None and not should_stop():
+            try:
+                self._replace_hanging_actors()
+                delivery = self._exchange.get(self._updates, _PATIENCE)
+            except StacxError:
+                if not should_stop():
+                    raise
+        return delivery
 
     def _replace_hanging_actors(self) -> None:
         for index, actor in enumerate(self._actors):
@@ -332,6 +348,11 @@ def _devices(config: Config) -> tuple[list[jax.Device], list[jax.Device]]:
     """
     devices = jax.local_devices()
     actors = _chosen(config.actor_devices, devices, "--actor-devices") or devices[:1]
+    if len(actors) > config.num_actors:
+        raise ConfigError(
+            f"--actor-devices names {len(actors)} devices for {config.num_actors} actors: name "
+            "fewer, or raise --num-actors"
+        )
     learners = _chosen(config.learner_devices, devices, "--learner-devices")
     if not learners:
         rest = [device for device in devices if device not in actors] or actors
