@@ -1,0 +1,271 @@
+"""Whole runs on environments of the host: reproducible, resumable, and loud when one fails."""
+
+import multiprocessing
+import re
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+from support import message_of
+from tiny_runs import final_arrays, lines_of, newest_checkpoint
+
+import stacx
+from stacx.config import Config
+from stacx.runs import RunDirectory, training
+from stacx.runs.checkpoints import flatten
+from stacx.runtimes.actor import Inference
+from stacx.runtimes.actor_learner import ActorLearnerRuntime
+
+TINY = {
+    "env": "host_games:Corridor",
+    "agent": "stac",
+    "tune": "gamma",
+    "num_envs": 2,
+    "trajectory_length": 4,
+    "mlp_widths": (4,),
+    "steps": 160,
+    "log_points": 4,
+    "checkpoint_points": 0,
+    "deterministic": True,
+}
+"""Twenty updates."""
+PATIENCE = 10.0
+"""Seconds in which everything must have stopped."""
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    monkeypatch.setattr(training, "plot_runs", lambda directories, output: output)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    """No actor and no process of an environment stays behind, but one that hangs for a moment."""
+    yield
+    deadline = time.monotonic() + PATIENCE
+    while multiprocessing.active_children() or any(
+        thread.name.startswith("stacx-actor") for thread in threading.enumerate()
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def train(directory, *, resume=False, quiet=True, env_args="{}", **settings):
+    config = Config(**TINY | {"env_args": env_args} | settings)
+    stacx.train(config, directory, resume=resume, quiet=quiet)
+    return directory
+
+
+def steady(directory):
+    """The lines of metrics without what the clock decides."""
+    return [
+        {k: v for k, v in line.items() if not k.startswith("time/") and k != "queue"}
+        for line in lines_of(directory)
+    ]
+
+
+def differences(one, other):
+    """The names of the arrays in which two runs' last checkpoints differ."""
+    arrays, others = final_arrays(one), final_arrays(other)
+    assert arrays.keys() == others.keys()
+    return [name for name in arrays if not np.array_equal(arrays[name], others[name])]
+
+
+@pytest.mark.parametrize("actors", [1, 3])
+def test_a_deterministic_run_is_the_same_however_long_steps_take(tmp_path, actors):
+    runs = [
+        train(tmp_path / str(delay), num_actors=actors, env_args=f'{{"delay": {delay}}}')
+        for delay in (0.0, 0.004)
+    ]
+    assert differences(*runs) == []
+    assert steady(runs[0]) == steady(runs[1])
+    lags = [line["lag_max"] for line in steady(runs[0])]
+    assert lags == [actors] * 4
+    assert sum(line["episode_return"] is not None for line in steady(runs[0])) >= 3
+
+
+def test_another_seed_is_another_run(tmp_path):
+    one, other = (train(tmp_path / str(seed), seed=seed) for seed in (0, 1))
+    assert steady(one) != steady(other)
+    assert differences(one, other)
+
+
+def test_what_a_run_says(tmp_path, capsys):
+    train(tmp_path / "run", quiet=False, num_actors=2, deterministic=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-4].startswith("time: learner learning ")
+    assert " is the bottleneck: " in lines[-3]
+    for line in RunDirectory(tmp_path / "run").metrics():
+        assert 0 <= line["lag_mean"] <= line["lag_max"] <= 4
+        assert {"queue", "environment_restarts", "time/actor_environment"} <= line.keys()
+    assert stacx.load(tmp_path / "run").num_actions == 3
+
+
+def test_a_resumed_run_goes_on_from_exactly_what_was_saved(tmp_path, monkeypatch, capsys):
+    """But its environments begin with other seeds."""
+    prepared, seeds = [], []
+    prepare, next_seed = ActorLearnerRuntime.prepare, ActorLearnerRuntime.next_seed
+
+    def noted_prepare(runtime, state):
+        prepared.append({name: np.array(leaf) for name, leaf in flatten(state).items()})
+        return prepare(runtime, state)
+
+    def noted_seed(runtime, actor):
+        seeds.append(next_seed(runtime, actor))
+        return seeds[-1]
+
+    monkeypatch.setattr(ActorLearnerRuntime, "prepare", noted_prepare)
+    monkeypatch.setattr(ActorLearnerRuntime, "next_seed", noted_seed)
+    original = RunDirectory.append_metrics
+
+    def signalled(directory, lines):
+        original(directory, lines)
+        if lines[0]["updates"] == 10:
+            training.signal.raise_signal(training.signal.SIGTERM)
+
+    directory = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "append_metrics", signalled)
+        with pytest.raises(stacx.Interrupted) as caught:
+            train(directory)
+    assert "--resume" in message_of(caught)
+    assert newest_checkpoint(directory).name == "10"
+    saved = final_arrays(directory)
+    train(directory, resume=True, quiet=False)
+    assert prepared[1].keys() == saved.keys()
+    for name, array in saved.items():
+        np.testing.assert_array_equal(array, prepared[1][name], strict=True, err_msg=name)
+    assert [line["updates"] for line in lines_of(directory)] == [5, 10, 15, 20]
+    assert len(set(seeds)) == len(seeds) == 2
+    out = capsys.readouterr().out.splitlines()
+    assert "resumed at 80 steps (10 updates)" in out
+    assert "environments start again, with other seeds" in out
+    assert newest_checkpoint(directory).name == "20"
+
+
+def faulty(fault, place, once="", seconds=3.0):
+    return {
+        "env": "host_games:Faulty",
+        "env_args": f'{{"fault": "{fault}", "place": "{place}", "once": "{once}", '
+        f'"seconds": {seconds}}}',
+    }
+
+
+@pytest.mark.parametrize(
+    ("fault", "place", "vectorization"),
+    [
+        ("error", "step", "sync"),
+        ("error", "reset", "sync"),
+        ("hang", "step", "sync"),
+        ("hang", "reset", "sync"),
+        pytest.param("error", "step", "async", marks=pytest.mark.slow),
+        pytest.param("hang", "step", "async", marks=pytest.mark.slow),
+    ],
+)
+def test_environments_that_fail_once_are_restarted(tmp_path, fault, place, vectorization):
+    in_processes = vectorization == "async"  # which take a while to start, and are killed
+    timeout, seconds = (6.0, 60.0) if in_processes else (1.0, 2.0)
+    settings = faulty(fault, place, once=str(tmp_path / "once"), seconds=seconds)
+    with pytest.warns(stacx.TrainingWarning, match="its batch is restarted") as caught:
+        train(tmp_path / "run", vectorization=vectorization, env_timeout=timeout, **settings)
+    (message,) = [str(warning.message) for warning in caught]
+    reason, restarted = message.split("; ")
+    assert restarted == "its batch is restarted (1 of at most 3 times)"
+    if fault == "error":
+        number = reason.removeprefix("host_games:Faulty: environment ")[0]
+        assert number in ("01" if in_processes else "0")
+        assert "raised RuntimeError: the simulator broke: 100 % of it (" in reason
+        assert reason.endswith(f") in {place}")
+    else:
+        assert reason == (
+            f"host_games:Faulty has not answered for {timeout:g} s (--env-timeout), in the "
+            "environments of actor 0"
+        )
+    lines = steady(tmp_path / "run")
+    assert lines[-1]["updates"] == 20
+    assert lines[-1]["environment_restarts"] == 1
+
+
+@pytest.fixture
+def failing(tmp_path, monkeypatch):
+    """The error of a run that fails, which takes a moment only once programs are compiled."""
+
+    def run(error=stacx.BrokenEnvironmentError, **settings):
+        prepare, prepared = ActorLearnerRuntime.prepare, []
+
+        def noted(runtime, state):
+            state = prepare(runtime, state)
+            prepared.append(time.monotonic())
+            return state
+
+        monkeypatch.setattr(ActorLearnerRuntime, "prepare", noted)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", stacx.TrainingWarning)
+            with pytest.raises(error) as caught:
+                train(tmp_path / "run", **settings)
+        assert time.monotonic() - prepared[0] < PATIENCE
+        assert RunDirectory(tmp_path / "run").config()
+        return caught.value
+
+    return run
+
+
+@pytest.mark.parametrize("place", ["step", "reset"])
+def test_environments_that_fail_again_and_again_end_the_run(failing, place):
+    error = failing(num_actors=2, max_env_restarts=2, **faulty("error", place))
+    assert re.match("host_games:Faulty: environment [01] raised RuntimeError: ", str(error))
+    assert str(error).endswith(
+        f") in {place}; environments had been restarted 2 times before (--max-env-restarts): mend "
+        "the environment"
+    )
+    assert "Traceback (most recent call last):" in error.details
+    assert 'raise RuntimeError("the simulator broke' in error.details
+
+
+@pytest.mark.parametrize("place", ["step", "reset"])
+def test_environments_that_hang_again_and_again_end_the_run(failing, place):
+    settings = faulty("hang", place, seconds=2.0)
+    error = failing(env_timeout=0.5, max_env_restarts=1, **settings)
+    assert str(error).startswith("host_games:Faulty has not answered for 0.5 s (--env-timeout), in")
+    assert "had been restarted 1 times before" in str(error)
+    assert ", in hang\n" in error.details
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("nan", "returned observations that are not finite: environment 0 of 2 returned [nan nan"),
+        ("nan_reward", "returned rewards that are not finite: environment 0 of 2 returned nan: me"),
+        ("wrong_shape", "environment 0 returned an observation of shape [2], not [3] as its sp"),
+    ],
+)
+def test_what_no_environment_may_return_ends_the_run(failing, fault, says):
+    message = str(failing(**faulty(fault, "step")))
+    assert message.startswith("host_games:Faulty")
+    assert says in message
+    assert message.endswith(": mend the environment")
+
+
+def test_an_error_of_an_actor_ends_the_run(failing, monkeypatch):
+    def act(*_):
+        raise ZeroDivisionError("in an actor")
+
+    monkeypatch.setattr(Inference, "act", act)
+    assert str(failing(ZeroDivisionError, num_actors=2)) == "in an actor"
+
+
+def test_an_error_of_the_learner_ends_the_run(failing, monkeypatch):
+    prepare = ActorLearnerRuntime.prepare
+
+    def update(*_):
+        raise ZeroDivisionError("in the learner")
+
+    def prepared(runtime, state):
+        prepare(runtime, state)
+        runtime._compiled_update = update
+        return state
+
+    monkeypatch.setattr(ActorLearnerRuntime, "prepare", prepared)
+    assert str(failing(ZeroDivisionError, num_actors=2)) == "in the learner"

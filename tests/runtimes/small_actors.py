@@ -1,0 +1,98 @@
+"""Actors of a tiny recurrent agent, outside of a runtime."""
+
+import functools
+
+import jax
+import numpy as np
+from host_games import Corridor, environment_of
+from support import quick_jit
+
+from stacx.config import Config
+from stacx.networks import ActorCriticNetwork
+from stacx.runtimes.actor import Actor, Inference
+from stacx.runtimes.exchange import Exchange
+from stacx.runtimes.stopwatch import ACTOR, Stopwatch
+
+BATCH, STEPS, SEED = 3, 4, 11
+PATIENCE = 60.0
+"""Seconds until an actor must have got anywhere, its compilation included."""
+
+
+class Supervision:
+    """Gives the seeds 7, 1007, ..., and keeps the reasons for restarts, of which it allows some."""
+
+    def __init__(self, most=9):
+        self.seeds, self.reasons, self._most = 0, [], most
+
+    def next_seed(self, actor):
+        self.seeds += 1
+        return 7 + 1000 * (self.seeds - 1)
+
+    def count_restart(self, reason, details):
+        self.reasons.append((reason, details))
+        if len(self.reasons) > self._most:
+            raise RuntimeError("too many")
+
+
+class Acting:
+    """The programs of actors in an environment."""
+
+    def __init__(self, function=Corridor, inference=None, **arguments):
+        self.environment = environment_of(function, **arguments)
+        self.config = Config(
+            env=self.environment.env,
+            agent="impala",
+            seed=SEED,
+            num_envs=BATCH,
+            trajectory_length=STEPS,
+            mlp_widths=(4,),
+            lstm_size=3,
+            head_init=1.0,
+        )
+        self.network = ActorCriticNetwork(
+            self.config,
+            self.environment.observation_shape,
+            self.environment.observation_dtype,
+            self.environment.action_space,
+        )
+        self.inference = inference or Inference(self.config, self.network, self.environment)
+
+    @functools.cached_property
+    def _init(self):
+        return quick_jit(lambda seed: self.network.init(jax.random.key(seed)))
+
+    def parameters(self, version):
+        """Others for every version."""
+        return self._init(version)
+
+    def start(self, exchange: Exchange, supervisor: Supervision, *, number=0, stride=1) -> Actor:
+        device = jax.devices()[0]
+        actor = Actor(
+            self.config,
+            self.inference,
+            self.environment,
+            exchange,
+            supervisor,
+            lambda rollout: jax.device_put(rollout, device),
+            stopwatch=Stopwatch("actor", ACTOR),
+            device=device,
+            index=0,
+            number=number,
+            stride=stride,
+        )
+        actor.start()
+        return actor
+
+    def publish(self, exchange: Exchange, version: int) -> None:
+        exchange.publish(version, {jax.devices()[0]: self.parameters(version)})
+
+
+def closed(exchange: Exchange, actor: Actor) -> bool:
+    """Closes the exchange; whether the actor then ends."""
+    exchange.close()
+    actor.join(PATIENCE)
+    return not actor.is_alive()
+
+
+def as_numpy(tree):
+    return jax.tree.map(np.asarray, tree)
