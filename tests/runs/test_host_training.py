@@ -174,8 +174,7 @@ def test_environments_that_fail_once_are_restarted(tmp_path, fault, place, vecto
     reason, restarted = message.split("; ")
     assert restarted == "its batch is restarted (1 of at most 3 times)"
     if fault == "error":
-        number = reason.removeprefix("host_games:Faulty: environment ")[0]
-        assert number in ("01" if in_processes else "0")
+        assert reason.removeprefix("host_games:Faulty: environment ")[0] in "01"
         assert "raised RuntimeError: the simulator broke: 100 % of it (" in reason
         assert reason.endswith(f") in {place}")
     else:
@@ -236,15 +235,24 @@ def test_environments_that_hang_again_and_again_end_the_run(failing, place):
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("nan", "returned observations that are not finite: environment 0 of 2 returned [nan nan"),
-        ("nan_reward", "returned rewards that are not finite: environment 0 of 2 returned nan: me"),
-        ("wrong_shape", "environment 0 returned an observation of shape [2], not [3] as its sp"),
+        (
+            "nan",
+            "returned observations that are not finite: environment [01] of 2 returned .nan nan",
+        ),
+        (
+            "nan_reward",
+            "returned rewards that are not finite: environment [01] of 2 returned nan: me",
+        ),
+        (
+            "wrong_shape",
+            r"environment [01] returned an observation of shape \[2\], not \[3\] as its sp",
+        ),
     ],
 )
 def test_what_no_environment_may_return_ends_the_run(failing, fault, says):
     message = str(failing(**faulty(fault, "step")))
     assert message.startswith("host_games:Faulty")
-    assert says in message
+    assert re.search(says, message)
     assert message.endswith(": mend the environment")
 
 

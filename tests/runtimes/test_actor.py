@@ -46,8 +46,8 @@ def plain_loop(acting, versions, *, number=0, stride=1):
     def act(parameters, observations, starts, state, key, step):
         output, state = network.unroll(parameters, observations[None], starts[None], state)
         policy = Categorical(output.policy[0, :, 0])
-        step_key = jax.random.fold_in(jax.random.wrap_key_data(key), step)
-        actions = policy.sample(draw_noise(network.action_space, step_key, (BATCH,)))
+        noise = draw_noise(network.action_space, jax.random.wrap_key_data(key), (STEPS, BATCH))
+        actions = policy.sample(noise[step])
         return actions, policy.log_prob(actions), state
 
     trajectories = []
