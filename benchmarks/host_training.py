@@ -28,7 +28,7 @@ from stacx import environments
 from stacx.config import Config
 from stacx.environments import HostEnvironment, HostVector
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
-from stacx.runtimes.compilation import enable_compile_cache
+from stacx.runtimes.compilation import enable_compile_cache, run_cpu_programs_at_once
 
 PEERS = Path(__file__).with_name("peers.py")
 
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--peers", metavar="PYTHON")
     arguments = parser.parse_args()
     enable_compile_cache()
+    run_cpu_programs_at_once()
     settings = {"env": arguments.env, "steps": 10**9} | dict(map(_setting, arguments.set))
     environment = environments.make(arguments.env)
     assert isinstance(environment, HostEnvironment)

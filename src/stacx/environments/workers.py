@@ -13,6 +13,8 @@ import gymnasium
 from gymnasium.vector import AsyncVectorEnv
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
+_IMPORTED = "stacx.environments.guard"
+
 
 class Workers(AsyncVectorEnv):
     """Gymnasium's batch of processes, one for each environment.
@@ -22,6 +24,8 @@ class Workers(AsyncVectorEnv):
     """
 
     def __init__(self, functions: Sequence[Callable[[], gymnasium.Env]], **settings: Any):
+        # What the workers import, one process imports for all of them.
+        multiprocessing.get_context("forkserver").set_forkserver_preload([_IMPORTED])
         super().__init__(functions, worker=_work, **settings)
 
     def close_extras(

@@ -33,7 +33,7 @@ from stacx.runs.lines import metric_lines, runaway_heads
 from stacx.runs.signals import StopRequest, stop_on_signals
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
 from stacx.runtimes.base import Runtime, TrainState
-from stacx.runtimes.compilation import enable_compile_cache
+from stacx.runtimes.compilation import enable_compile_cache, run_cpu_programs_at_once
 from stacx.runtimes.on_device import OnDeviceRuntime
 
 _CHUNK_SECONDS = 0.5
@@ -82,6 +82,7 @@ def train(
         StacxError: if the run failed; the message says what to do.
     """
     enable_compile_cache()
+    run_cpu_programs_at_once()
     runtime = _make_runtime(config)
     if resume:
         if run_dir is None:

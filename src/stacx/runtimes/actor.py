@@ -272,6 +272,8 @@ class Actor(threading.Thread):
             with self.stopwatch.on("waiting"):
                 version, parameters = self._exchange.parameters(self.number)
             rollout, recurrent_state = self._roll_out(parameters[self.device], recurrent_state)
+            if self._abandoned:  # another one makes this trajectory
+                raise Closed
             with self.stopwatch.on("waiting"):
                 self._exchange.put(self.number, Delivery(rollout, version))
             self.number += self._stride
@@ -320,20 +322,24 @@ class Actor(threading.Thread):
         """A call that may raise or hang. After it has raised, all episodes begin anew.
 
         What is returned then is a dummy transition in every environment.
+
+        Raises:
+            Closed: if nobody waits for it any more.
         """
-        self._entered = time.monotonic()
-        try:
-            return call(*arguments)
-        except BrokenEnvironmentError:
-            raise
-        except (Exception, SystemExit) as error:  # some games call sys.exit
-            reason, details = self._diagnosis(error)
-        finally:
-            self._entered = None
-            if self._abandoned:
-                raise Closed
-        self._supervisor.count_restart(reason, details)
-        return self._in_environments(self._restart_environments)
+        while True:
+            self._entered = time.monotonic()
+            try:
+                return call(*arguments)
+            except BrokenEnvironmentError:
+                raise
+            except (Exception, SystemExit) as error:  # some games call sys.exit
+                reason, details = self._diagnosis(error)
+            finally:
+                self._entered = None
+                if self._abandoned or self._exchange.closed:
+                    raise Closed
+            self._supervisor.count_restart(reason, details)
+            call, arguments = self._restart_environments, ()
 
     def _restart_environments(self) -> HostTransition:
         self._close_environments()

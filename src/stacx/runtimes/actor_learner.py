@@ -238,8 +238,7 @@ class ActorLearnerRuntime:
         most = self.config.max_env_restarts
         if restarts > most:
             raise BrokenEnvironmentError(
-                f"{reason}; environments had been restarted {most} times before "
-                "(--max-env-restarts): mend the environment",
+                f"{reason}; that is one more than --max-env-restarts {most}: mend the environment",
                 details,
             )
         warnings.warn(

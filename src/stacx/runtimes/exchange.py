@@ -110,6 +110,11 @@ class Exchange(Generic[T]):
         """Trajectories that wait for the learner."""
         return len(self._waiting)
 
+    @property
+    def closed(self) -> bool:
+        """Whether everyone should end."""
+        return self._closed
+
     def close(self, error: BaseException | None = None) -> None:
         """Wakes everyone who waits; the first error given is the one that `get` raises."""
         with self._condition:

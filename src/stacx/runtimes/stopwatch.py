@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 ACTOR = ("environment", "inference", "waiting")
 LEARNER = ("learning", "waiting")
+_BALANCE = 0.1
+"""Difference between the shares of waiting below which neither side is the bottleneck."""
 _Reading: TypeAlias = tuple[dict[str, float], tuple[str, float] | None]
 """Seconds by activity, and what has been going on since when."""
 
@@ -70,7 +72,13 @@ class Shares:
 def bottleneck(shares: Mapping[str, float]) -> str:
     """One sentence on what holds a run up, from its `Shares`."""
     percent = {name.removeprefix("time/"): f"{100 * share:.0f} %" for name, share in shares.items()}
-    if shares["time/actor_waiting"] > shares["time/learner_waiting"]:
+    surplus = shares["time/actor_waiting"] - shares["time/learner_waiting"]
+    if abs(surplus) < _BALANCE:
+        return (
+            f"actors and learner are in balance: actors wait {percent['actor_waiting']} of the "
+            f"time, and the learner {percent['learner_waiting']}"
+        )
+    if surplus > 0:
         return (
             f"the learner is the bottleneck: it computes {percent['learner_learning']} of the time "
             f"and waits for {percent['learner_waiting']}; actors wait {percent['actor_waiting']}"
