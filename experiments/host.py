@@ -21,13 +21,13 @@ from stacx.reporting import plot_runs
 
 MASKED = {"reward_scale": 0.01}
 TASKS = {
-    "gym-cartpole": Task("gym:CartPole-v1", 1_000_000, agents=("impala", "stacx")),
+    "gym-cartpole": Task("gym:CartPole-v1", 1_000_000, seeds=3, agents=("impala", "stacx")),
     "lunarlander": Task("gym:LunarLander-v3", 3_000_000, seeds=3, agents=("impala", "stacx")),
     "masked-recurrent": Task(
-        "masked:make", 2_000_000, seeds=3, agents=("stacx",), settings=MASKED | {"lstm_size": 64}
+        "masked:make", 2_000_000, seeds=2, agents=("stacx",), settings=MASKED | {"lstm_size": 64}
     ),
     "masked-feedforward": Task(
-        "masked:make", 2_000_000, seeds=3, agents=("stacx",), settings=MASKED
+        "masked:make", 2_000_000, seeds=2, agents=("stacx",), settings=MASKED
     ),
     "pong": Task(
         "atari:Pong", 8_000_000, seeds=1, agents=("stacx",), settings={"torso": "shallow"}
