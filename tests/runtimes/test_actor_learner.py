@@ -134,7 +134,7 @@ def test_time_is_broken_down(recorded):
     assert shares["time/learner_learning"] > 0
     time, sentence = recorded.farewell
     assert time.startswith("time: learner learning ")
-    assert " is the bottleneck: " in sentence
+    assert " is the bottleneck: " in sentence or " are in balance: " in sentence
 
 
 def test_the_abstract_state_is_that_of_a_state(recorded):

@@ -129,6 +129,10 @@ def test_threads_of_a_kind_are_averaged(clock, actor):
             "the actors' inference is the bottleneck: actors spend 80 % of the time on it, and "
             "the learner waits for 60 %",
         ),
+        (
+            *(0.4, 0.2, 0.33, 0.25),
+            "actors and learner are in balance: actors wait 33 % of the time, and the learner 25 %",
+        ),
     ],
 )
 def test_the_bottleneck_is_named(environment, inference, waiting, learner_waiting, sentence):
