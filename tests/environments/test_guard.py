@@ -86,11 +86,17 @@ def test_what_is_not_finite():
     )
 
 
-def test_a_reward_that_is_no_number():
-    caught = what_happens(broken(("reward", np.ones(1))), BrokenEnvironmentError)
-    assert message_of(caught) == (
-        "o:f: environment 1 returned a reward of shape [1], not a number: mend the environment"
-    )
+@pytest.mark.parametrize(
+    ("reward", "says"),
+    [
+        (np.ones(1), "a reward of shape [1], not a number"),
+        ([[1, 2], [3]], "a reward that is no number: [[1, 2], [3]]"),
+        ("bad", "a reward that is no number: 'bad'"),
+    ],
+)
+def test_a_reward_that_is_no_number(reward, says):
+    caught = what_happens(broken(("reward", reward)), BrokenEnvironmentError)
+    assert message_of(caught) == f"o:f: environment 1 returned {says}: mend the environment"
 
 
 @pytest.mark.parametrize("where", ["step", "reset"])

@@ -79,11 +79,20 @@ class Guard(gymnasium.Wrapper):
             self._check(part, inner, f"{place}[{key!r}]")
 
     def _check_reward(self, reward: Any) -> None:
-        if np.shape(reward) != ():
-            raise self._broken(f"a reward of shape {list(np.shape(reward))}, not a number")
+        try:
+            shape = np.shape(reward)
+            if shape == ():
+                float(reward)
+        except (TypeError, ValueError) as error:
+            raise self._broken(f"a reward that is no number: {reward!r}") from error
+        if shape != ():
+            raise self._broken(f"a reward of shape {list(shape)}, not a number")
 
     def _check_array(self, space: gymnasium.Space, array: Any, name: str) -> None:
-        shape, wanted = list(np.shape(array)), list(space.shape or ())
+        try:
+            shape, wanted = list(np.shape(array)), list(space.shape or ())
+        except ValueError as error:
+            raise self._broken(f"{name} that is no array: {array!r}") from error
         if shape != wanted:
             raise self._broken(f"{name} of shape {shape}, not {wanted} as its space says")
         dtype = np.asarray(array).dtype
