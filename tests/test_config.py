@@ -254,6 +254,15 @@ def test_differences():
     assert other.differences(config) == ["seed", "tune", "lambda_"]
 
 
+def test_where_a_run_is_computed_is_no_difference():
+    config = Config()
+    elsewhere = dataclasses.replace(
+        config, actor_devices=(1,), learner_devices=(2, 3), env_timeout=5.0, max_env_restarts=9
+    )
+    assert config.differences(elsewhere) == []
+    assert config.differences(dataclasses.replace(config, num_actors=2)) == ["num_actors"]
+
+
 @pytest.mark.parametrize(
     ("settings", "batch_steps", "total_updates"),
     [

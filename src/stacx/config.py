@@ -20,6 +20,8 @@ from stacx.errors import ConfigError
 
 __all__ = ["METAPARAMETERS", "Config", "flag_of"]
 
+_PLACE = {"actor_devices", "learner_devices", "vectorization", "env_timeout", "max_env_restarts"}
+"""Settings with which a run may be resumed differently."""
 _PRESET: Any = object()
 """Stands for "as the presets say" until `Config.__post_init__` has run."""
 
@@ -122,14 +124,16 @@ class Config:
     actor_devices: tuple[int, ...] = ()
     """Numbers of the devices that actors infer on; by default the first."""
     learner_devices: tuple[int, ...] = ()
-    """Numbers of the devices that share each update; by default all that actors leave."""
+    """Numbers of the devices that share each update; by default of those that actors leave, as many
+    as divide `num_envs`."""
     queue_size: int = 1
-    """Trajectories that may wait for the learner; then actors wait."""
+    """Trajectories that may wait for the learner, if not `deterministic`; then actors wait."""
     deterministic: bool = False
     """Fix the policy lag to `num_actors` updates: with deterministic environments, the same seed
     gives the same run."""
     vectorization: Literal["auto", "sync", "async"] = "auto"
-    """How single environments become a batch: sync in the actor's thread, async in processes."""
+    """How single environments become a batch: sync in the actor's thread, async in processes, auto
+    by their own vector entry point if they have one, else sync."""
     env_timeout: float = 60.0
     """Seconds after which environments that do not answer are given up and restarted."""
     max_env_restarts: int = 3
@@ -233,8 +237,11 @@ class Config:
         return Config(**values)
 
     def differences(self, other: Config) -> list[str]:
-        """The names of the settings in which two configs differ."""
-        fields = (field.name for field in dataclasses.fields(self))
+        """The names of the settings in which two configs differ, and that decide how a run goes.
+
+        Where a run is computed, and how patient it is with environments, may change.
+        """
+        fields = (field.name for field in dataclasses.fields(self) if field.name not in _PLACE)
         return [name for name in fields if getattr(self, name) != getattr(other, name)]
 
 
