@@ -73,6 +73,9 @@ def train(
             continues bit for bit, as if it had never stopped; environments on the host start again.
         quiet: print nothing; warnings are given all the same.
 
+    Compiled programs are kept on disk, and if JAX has no CPU client yet, it is told to run CPU
+    programs in the thread that calls them: both for the whole process.
+
     Returns:
         The run.
 
@@ -156,13 +159,16 @@ class _Training:
         if updates < self._config.total_updates:
             self._console.show_settings()
             self._loop(updates, self._runtime.init() if state is None else state)
-            for sentence in self._runtime.farewell():
-                self._console.say(sentence)
+            self._say_farewell()
             self._runtime.close()
         else:
             self._console.say("the run is complete already")
         self._console.say(f"figure: {self._draw()}")
         self._console.say(f"evaluate with: {evaluation_command(self._directory.path)}")
+
+    def _say_farewell(self) -> None:
+        for sentence in self._runtime.farewell():
+            self._console.say(sentence)
 
     def _draw(self) -> Path:
         try:
@@ -334,6 +340,7 @@ class _Training:
         self._last_lines = {line["seed"]: line for line in kept}
 
     def _leave(self, updates: int, signum: int) -> None:
+        self._say_farewell()
         steps = updates * self._config.batch_steps
         raise Interrupted(
             f"stopped by {signal.Signals(signum).name} at {steps:,} steps; continue with: "

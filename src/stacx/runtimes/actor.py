@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 from stacx.config import Config
 from stacx.core.distributions import distribution, draw_noise
 from stacx.environments import EnvironmentRaised, HostEnvironment, HostTransition, HostVector
-from stacx.errors import BrokenEnvironmentError
+from stacx.errors import StacxError
 from stacx.imports import one_line
 from stacx.runtimes.compilation import compiler_options
 from stacx.runtimes.exchange import Closed, Exchange
@@ -248,8 +248,9 @@ class Actor(threading.Thread):
         """
         self._abandoned = True
         frame = sys._current_frames().get(self.ident or 0)
-        if self._vector is not None:
-            self._vector.kill()
+        vector = self._vector
+        if vector is not None:
+            vector.kill()
         return "".join(traceback.format_stack(frame)) if frame else ""
 
     def run(self) -> None:
@@ -330,7 +331,7 @@ class Actor(threading.Thread):
             self._entered = time.monotonic()
             try:
                 return call(*arguments)
-            except BrokenEnvironmentError:
+            except StacxError:
                 raise
             except (Exception, SystemExit) as error:  # some games call sys.exit
                 reason, details = self._diagnosis(error)

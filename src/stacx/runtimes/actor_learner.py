@@ -31,6 +31,7 @@ from stacx.networks import ActorCriticNetwork
 from stacx.runtimes.actor import Actor, Delivery, Inference, Rollout
 from stacx.runtimes.compilation import compiler_options
 from stacx.runtimes.exchange import Exchange
+from stacx.runtimes.running import running
 from stacx.runtimes.statistics import IntervalStatistics
 from stacx.runtimes.stopwatch import ACTOR, LEARNER, Shares, Stopwatch, bottleneck
 from stacx.types import Parameters, action_space_to_json
@@ -135,7 +136,8 @@ class ActorLearnerRuntime:
             self._inference.abstract_rollout(),
             self._rollout_shardings,
         )
-        self._compiled_update = self._update.lower(self.abstract_state(), rollout).compile()
+        with running(config.env):
+            self._compiled_update = self._update.lower(self.abstract_state(), rollout).compile()
         watches = [self._stopwatch, *(actor.stopwatch for actor in self._actors)]
         self._interval_shares, self._run_shares = Shares(watches), Shares(watches)
         return state
@@ -151,12 +153,12 @@ class ActorLearnerRuntime:
             if not self._under_way:  # until now, actors have compiled
                 self._under_way = True
                 self.restart_shares()
-            with self._stopwatch.on("learning"):
+            with self._stopwatch.on("learning"), running(self.config.env):
                 state, parameters = self._compiled_update(state, delivery.rollout)
-                self._lags.append(self._updates - delivery.version)
-                self._updates += 1
-                self._publish(parameters)
                 skipped = int(np.max(state.learner.skipped_in_a_row))  # waits for the update
+            self._lags.append(self._updates - delivery.version)
+            self._updates += 1
+            self._publish(parameters)  # now that they exist: no actor waits for the future
             if skipped >= self.config.max_skipped_updates:
                 break
         return state
@@ -367,7 +369,9 @@ def _devices(config: Config) -> tuple[list[jax.Device], list[jax.Device]]:
 
 def _chosen(indices: tuple[int, ...], devices: Sequence[jax.Device], flag: str) -> list[jax.Device]:
     if any(index >= len(devices) for index in indices) or len(set(indices)) < len(indices):
-        there = "device 0" if len(devices) == 1 else f"devices 0 to {len(devices) - 1}"
+        known = "is only device 0"
+        if len(devices) > 1:
+            known = f"are only devices 0 to {len(devices) - 1}"
         chosen = " ".join(map(str, indices))
-        raise ConfigError(f"{flag} {chosen}: there is only {there}, each to be named once")
+        raise ConfigError(f"{flag} {chosen}: there {known}, each to be named once")
     return [devices[index] for index in indices]

@@ -93,8 +93,8 @@ class Exchange(Generic[T]):
         """
         deadline = time.monotonic() + timeout
         with self._condition:
-            while not self._ready(number):
-                if self._error is not None:
+            while self._error is not None or not self._ready(number):
+                if self._error is not None:  # at once: what waits is lost either way
                     raise self._error
                 if self._closed:
                     raise Closed
