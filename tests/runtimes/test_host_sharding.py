@@ -59,5 +59,5 @@ def test_devices_that_do_not_fit_are_refused(found):
     assert found["refused"] == [
         "--num-envs 4 does not divide over 3 learner devices: change it or --learner-devices",
         "--actor-devices names 3 devices for 2 actors: name fewer, or raise --num-actors",
-        "--actor-devices 4: there is only devices 0 to 3, each to be named once",
+        "--actor-devices 4: there are only devices 0 to 3, each to be named once",
     ]
