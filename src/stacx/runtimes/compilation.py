@@ -33,7 +33,7 @@ def run_cpu_programs_at_once() -> None:
     """Lets the thread that calls a CPU program run it, if JAX has no CPU client yet.
 
     JAX hands programs to a thread of its own, and whoever waits for the result is woken by it. A
-    step of an actor is so small that this takes a fifth of its time (docs/results/speed.md).
+    step of an actor is so small that this takes up to a fifth of its time (docs/results/speed.md).
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
