@@ -139,6 +139,7 @@ RANGES = {
     "0 or more and below 1": {"meta_b1": (1.0, -0.1), "meta_b2": (1.0, math.nan)},
     "zero or more": {
         "end_learning_rate": (-1.0,),
+        "rmsprop_initial": (-1.0, math.nan),
         "meta_learning_rate": (-1.0, math.nan),
         "head_init": (-1.0,),
         "g_v": (-1.0,),

@@ -44,6 +44,7 @@ _PAPER_EVERYWHERE = {
     "g_kl": Setting(1.0, "Table 3"),
     "rmsprop_decay": Setting(0.99, "Table 3"),
     "rmsprop_eps": Setting(0.1, "Table 3; inside the root, as in optax"),
+    "rmsprop_initial": Setting(0.0, "as in optax; TensorFlow's, and IMPALA's code, starts at 1"),
     "max_gradient_norm": Setting(40.0, "IMPALA, Table G.1; Table 3 lists none"),
     "meta_learning_rate": Setting(1e-3, "Table 3"),
     "reward_scale": Setting(1.0, "not scaled"),

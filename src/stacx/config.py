@@ -107,6 +107,9 @@ class Config:
     """Decay of RMSProp's second moment."""
     rmsprop_eps: float = _PRESET
     """RMSProp's epsilon, inside the square root."""
+    rmsprop_initial: float = _PRESET
+    """RMSProp's second moment at the start. With 0 the first updates are up to ten times the size
+    of later ones, unless `rmsprop_eps` outweighs the gradients; with 1 they are small."""
     max_gradient_norm: float = _PRESET
     """Gradients are clipped to this global norm."""
 
@@ -306,8 +309,8 @@ _BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "zero or more": (
         lambda value: value >= 0,
-        "end_learning_rate meta_learning_rate head_init g_v g_p g_e g_kl clip_c lstm_size "
-        "torso_output seed overlap checkpoint_points checkpoint_minutes max_env_restarts",
+        "end_learning_rate rmsprop_initial meta_learning_rate head_init g_v g_p g_e g_kl clip_c "
+        "lstm_size torso_output seed overlap checkpoint_points checkpoint_minutes max_env_restarts",
     ),
     "between 0 and 1": (lambda value: 0.0 <= value <= 1.0, "gamma lambda_ alpha rmsprop_decay"),
     "0 or more and below 1": (lambda value: 0.0 <= value < 1.0, "meta_b1 meta_b2"),

@@ -328,21 +328,27 @@ def impala(learner):
     return jax.jit(update)
 
 
-@pytest.mark.parametrize(("agent", "max_gradient_norm"), [("impala", 0.5), ("impala-aux", 1e3)])
-def test_with_nothing_tuned_the_update_is_impala_bit_for_bit(agent, max_gradient_norm):
+@pytest.mark.parametrize(
+    ("agent", "max_gradient_norm", "rmsprop_initial"),
+    [("impala", 0.5, 0.0), ("impala-aux", 1e3, 0.0), ("impala", 0.5, 1.0)],
+)
+def test_with_nothing_tuned_the_update_is_impala_bit_for_bit(
+    agent, max_gradient_norm, rmsprop_initial
+):
     """For a whole run, and two updates beyond the schedule's end."""
     updates = 4
     learner = make_learner(
         agent=agent,
         steps=updates * STEPS * BATCH,
         max_gradient_norm=max_gradient_norm,
+        rmsprop_initial=rmsprop_initial,
         learning_rate=0.01,
         end_learning_rate=0.001,
     )
     update, by_hand = jax.jit(learner.update), impala(learner)
     state = learner.init(jax.random.key(0))
     parameters = state.parameters
-    moments = jax.tree.map(jnp.zeros_like, parameters)
+    moments = jax.tree.map(lambda leaf: jnp.full_like(leaf, rmsprop_initial), parameters)
     for count in range(updates + 2):
         trajectory = make_trajectory(seed=count)
         state, _ = update(state, trajectory)

@@ -183,7 +183,12 @@ def make_optimiser(config: Config) -> optax.GradientTransformation:
     )
     return optax.chain(
         _clip_by_global_norm(config.max_gradient_norm),
-        optax.scale_by_rms(decay=config.rmsprop_decay, eps=config.rmsprop_eps, eps_in_sqrt=True),
+        optax.scale_by_rms(
+            decay=config.rmsprop_decay,
+            eps=config.rmsprop_eps,
+            initial_scale=config.rmsprop_initial,
+            eps_in_sqrt=True,
+        ),
         optax.scale_by_learning_rate(schedule),
     )
 
