@@ -21,7 +21,7 @@ from stacx.config import Config
 from stacx.core.learner import Learner
 from stacx.networks import ActorCriticNetwork
 from stacx.runtimes.compilation import compiler_options
-from stacx.types import Trajectory
+from stacx.types import Discrete, Trajectory
 
 SHAPE = (4, 84, 84)
 WIDTHS = {"resnet": 256, "shallow": 0, "nature": 0}
@@ -66,7 +66,7 @@ def programs(
     config: Config,
 ) -> tuple[Callable[[], Any], Callable[[], Any], tuple[float, float]]:
     """One step's inference, an update, and the update's FLOPs and bytes of temporary memory."""
-    network = ActorCriticNetwork(config, SHAPE, jnp.uint8, 6)
+    network = ActorCriticNetwork(config, SHAPE, jnp.uint8, Discrete(6))
     learner = Learner(config, network)
     time, batch = config.trajectory_length, config.num_envs
     images = np.random.default_rng(0).integers(0, 256, (time + 1, batch, *SHAPE), np.uint8)
