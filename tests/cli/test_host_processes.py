@@ -2,21 +2,16 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from real_processes import PATIENCE, wait_for
 
 from stacx.config import flag_of
 from stacx.runs import RunDirectory
 from stacx.runs.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.slow
-TESTS = Path(__file__).parent.parent
-PATIENCE = 120.0
-"""Seconds until a process must have got anywhere."""
 MOMENT = 10.0
 """Seconds in which everything must have stopped."""
 SETTINGS = {
@@ -32,40 +27,6 @@ FLAGS = [
     *(word for name, value in SETTINGS.items() for word in (flag_of(name), str(value))),
     *("--quiet", "--run-dir", "run"),
 ]
-
-
-@pytest.fixture
-def start(compile_cache, tmp_path):
-    """Starts `stacx train` in a process of its own, which ends with the test."""
-    environment = os.environ | {name.upper(): str(v) for name, v in compile_cache.items()}
-    environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), *sys.path])
-    processes = []
-
-    def train(*flags):
-        command = [sys.executable, "-m", "stacx.cli.main", "train", *flags]
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        processes.append(process)
-        return process
-
-    yield train
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def wait_for(condition, process=None, seconds=PATIENCE):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process is None or process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def session(process):

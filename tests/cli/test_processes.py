@@ -2,11 +2,9 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
+from real_processes import PATIENCE, wait_for
 from tiny_runs import OFTEN, assert_same_run, lines_of, newest_checkpoint, tiny_flags
 
 from stacx.cli.main import main
@@ -14,37 +12,6 @@ from stacx.runs import RunDirectory
 from stacx.runs.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.slow
-PATIENCE = 120.0
-"""Seconds until a process must have got anywhere."""
-
-
-@pytest.fixture
-def start(compile_cache, tmp_path):
-    """Starts `stacx train` in a process of its own, which ends with the test."""
-    environment = os.environ | {name.upper(): str(v) for name, v in compile_cache.items()}
-    processes = []
-
-    def train(*flags):
-        command = [sys.executable, "-m", "stacx.cli.main", "train", *flags]
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
-        )
-        processes.append(process)
-        return process
-
-    yield train
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def wait_for(condition, process):
-    """Looks every few milliseconds; a process that ends before has failed."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def stopped_while(condition, process):
