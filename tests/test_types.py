@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import stacx
 from stacx.types import Discrete, MultiDiscrete, action_space_from_json, action_space_to_json
 
 
@@ -31,3 +32,10 @@ def test_spaces_without_actions_are_refused():
     for sizes in ((), (2, 0)):
         with pytest.raises(ValueError, match="one or more numbers of at least 1"):
             MultiDiscrete(sizes)
+
+
+def test_spaces_have_public_names():
+    assert stacx.Discrete(4) == Discrete(4)
+    assert stacx.MultiDiscrete((3, 2)) == MultiDiscrete((3, 2))
+    assert isinstance(Discrete(4), stacx.ActionSpace)
+    assert {"ActionSpace", "Discrete", "MultiDiscrete"} <= set(stacx.__all__)
