@@ -137,9 +137,9 @@ class Config:
     vectorization: Literal["auto", "sync", "async"] = "auto"
     """How single environments become a batch: sync in the actor's thread, async in processes, auto
     by their own vector entry point if they have one, else sync."""
-    env_timeout: float = 60.0
+    env_timeout: float = 60.0  # loading a level may take half a minute, and is no fault
     """Seconds after which environments that do not answer are given up and restarted."""
-    max_env_restarts: int = 3
+    max_env_restarts: int = 3  # survives a rare crash; what always hangs ends within minutes
     """Batches of environments that may be restarted, having raised or not answered."""
 
     # --- the network ---

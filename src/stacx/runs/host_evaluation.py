@@ -16,7 +16,7 @@ from stacx.imports import one_line
 from stacx.runs.policy import Policy
 
 _BATCH = 32
-"""Environments at most that play side by side."""
+"""Environments at most that play side by side: the paper's batch (Table 3, m)."""
 
 
 def play(

@@ -37,9 +37,11 @@ from stacx.runtimes.stopwatch import ACTOR, LEARNER, Shares, Stopwatch, bottlene
 from stacx.types import Parameters, action_space_to_json
 
 _PATIENCE = 0.2
-"""Seconds between two looks at the actors while the learner waits."""
+"""Seconds between two looks at the actors while the learner waits: little beside any time-out, and
+much beside what a look costs."""
 _FAREWELL = 5.0
-"""Seconds that all actors together have to end."""
+"""Seconds that all actors together have to end: a slow step fits, and schedulers wait longer before
+they kill."""
 
 
 class HostTrainState(eqx.Module):
