@@ -5,6 +5,7 @@ import time
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from host_games import Corridor, environment_of
@@ -15,6 +16,7 @@ from stacx.config import Config
 from stacx.errors import BrokenEnvironmentError, ConfigError
 from stacx.runtimes.actor import Delivery
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
+from stacx.runtimes.randomness import iteration_key, start_key
 
 SETTINGS = {
     "agent": "stac",
@@ -101,6 +103,16 @@ def test_what_is_published_are_the_updated_parameters(recorded):
         assert_same_bits(
             jax.tree.map(np.asarray, parameters[jax.devices()[0]]), one(state).learner.parameters
         )
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_the_start_and_every_trajectory_have_randomness_of_their_own(recorded, seed):
+    keys = [start_key(jnp.int32(seed)), *(iteration_key(jnp.int32(seed), i) for i in jnp.arange(9))]
+    assert len({jax.random.key_data(key).tobytes() for key in keys}) == 10
+    init = quick_jit(recorded.runtime.learner.init)
+    state = one(make_runtime(seed=seed).init())
+    assert_close(state.learner, init(keys[0]))
+    assert all(differ(state.learner.parameters, init(key).parameters) for key in keys[1:])
 
 
 def test_two_actors_see_different_episodes(recorded):

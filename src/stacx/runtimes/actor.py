@@ -28,6 +28,7 @@ from stacx.errors import StacxError
 from stacx.imports import one_line
 from stacx.runtimes.compilation import compiler_options
 from stacx.runtimes.exchange import Closed, Exchange
+from stacx.runtimes.randomness import iteration_key
 from stacx.runtimes.statistics import EpisodeEnds
 from stacx.runtimes.stopwatch import Stopwatch
 from stacx.types import Network, Parameters, RecurrentState, Trajectory
@@ -96,7 +97,7 @@ class Inference:
 
         It is a function of the seed and `number`.
         """
-        return self._compiled_begin(np.array([self._seed, number], np.uint32))
+        return self._compiled_begin(np.uint32(self._seed), np.uint32(number))
 
     def act(
         self,
@@ -119,8 +120,10 @@ class Inference:
         )
         return recurrent_state, unfinished, np.asarray(actions)
 
-    def _begin(self, key_data: Integer[Array, "2"]) -> tuple[Unfinished, Array]:
-        key = jax.random.wrap_key_data(key_data, impl="threefry2x32")
+    def _begin(
+        self, seed: Integer[Array, ""], number: Integer[Array, ""]
+    ) -> tuple[Unfinished, Array]:
+        key = iteration_key(seed, number)
         return self._empty(), draw_noise(self._network.action_space, key, self._shape)
 
     def _empty(self) -> Unfinished:

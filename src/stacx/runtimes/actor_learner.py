@@ -31,6 +31,7 @@ from stacx.networks import ActorCriticNetwork
 from stacx.runtimes.actor import Actor, Delivery, Inference, Rollout
 from stacx.runtimes.compilation import compiler_options
 from stacx.runtimes.exchange import Exchange
+from stacx.runtimes.randomness import start_key
 from stacx.runtimes.running import running
 from stacx.runtimes.statistics import IntervalStatistics
 from stacx.runtimes.stopwatch import ACTOR, LEARNER, Shares, Stopwatch, bottleneck
@@ -303,10 +304,9 @@ class ActorLearnerRuntime:
     # --- programs ---
 
     def _init(self) -> HostTrainState:
-        key = jax.random.key(self.config.seed)
         state = HostTrainState(
             iteration=jnp.zeros((), jnp.int32),
-            learner=self.learner.init(key),
+            learner=self.learner.init(start_key(jnp.int32(self.config.seed))),
             interval=IntervalStatistics.empty(self.config.heads, METAPARAMETERS),
         )
         return jax.tree.map(lambda leaf: leaf[None], state)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int, Integer, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from stacx.agents import METAPARAMETERS
 from stacx.config import Config
@@ -25,6 +25,7 @@ from stacx.environments import OnDeviceEnvironment, Transition, VectorEnvironmen
 from stacx.errors import ConfigError
 from stacx.networks import ActorCriticNetwork
 from stacx.runtimes.compilation import compiler_options
+from stacx.runtimes.randomness import iteration_key, start_key
 from stacx.runtimes.running import running
 from stacx.runtimes.statistics import EpisodeEnds, IntervalStatistics
 from stacx.types import (
@@ -133,8 +134,7 @@ class OnDeviceRuntime:
         return jax.vmap(self._init_one)(seeds)
 
     def _init_one(self, seed: Int[Array, ""]) -> TrainState:
-        # Iterations count from 0, so the last key is free for the start.
-        network_key, environment_key = jax.random.split(_key(seed, jnp.uint32(2**32 - 1)))
+        network_key, environment_key = jax.random.split(start_key(seed))
         return TrainState(
             seed=seed,
             iteration=jnp.zeros((), jnp.int32),
@@ -164,7 +164,7 @@ class OnDeviceRuntime:
 
     def _iterate(self, state: TrainState) -> TrainState:
         """Algorithm 2, lines 9 to 15: one rollout, one update."""
-        key = _key(state.seed, state.iteration)
+        key = iteration_key(state.seed, state.iteration)
         environments, recurrent_state, trajectory, transitions = self._rollout(
             state.learner.parameters, state.environments, state.recurrent_state, key
         )
@@ -258,9 +258,3 @@ def make_network(config: Config, environment: OnDeviceEnvironment) -> ActorCriti
         environment.observation_dtype,
         Discrete(environment.num_actions),
     )
-
-
-def _key(seed: Int[Array, ""], iteration: Integer[Array, ""]) -> PRNGKeyArray:
-    """The iteration's own key: the pair itself, which threefry hashes."""
-    data = jnp.stack([seed.astype(jnp.uint32), iteration.astype(jnp.uint32)])
-    return jax.random.wrap_key_data(data, impl="threefry2x32")
