@@ -63,6 +63,7 @@ class Broken(gymnasium.Env):
     def step(self, action):
         self.time += 1
         observation, reward = self.zeros(self.observation_space), 1.0
+        ends = {"terminated": False, "truncated": False}
         if self.bad and self.time == 3:
             match self.fault:
                 case "raise":
@@ -71,12 +72,14 @@ class Broken(gymnasium.Env):
                     observation = wrong
                 case ("reward", wrong):
                     reward = wrong
+                case ("terminated" | "truncated" as end, wrong):
+                    ends[end] = wrong
                 case "too few":
                     return observation, reward, False, {}
                 case "hang":
                     while True:
                         pass
-        return observation, reward, False, False, {}
+        return observation, reward, *ends.values(), {}
 
     def zeros(self, space):
         if isinstance(space, spaces.Dict):

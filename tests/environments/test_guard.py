@@ -3,6 +3,7 @@
 import functools
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -99,6 +100,34 @@ def test_a_reward_that_is_no_number(reward, says):
     assert message_of(caught) == f"o:f: environment 1 returned {says}: mend the environment"
 
 
+@pytest.mark.parametrize("end", ["terminated", "truncated"])
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (None, "None"),
+        (0, "0"),
+        ("no", "'no'"),
+        (np.nan, "nan"),
+        (np.float64(1), "np.float64(1.0)"),
+        (np.zeros(1, bool), "array([False])"),
+        ([[True], []], "[[True], []]"),
+    ],
+)
+def test_an_end_that_is_no_truth_value(end, wrong, says):
+    caught = what_happens(broken((end, wrong)), BrokenEnvironmentError)
+    assert message_of(caught) == (
+        f"o:f: environment 1 returned a {end} that is no truth value: {says}: mend the environment"
+    )
+
+
+@pytest.mark.parametrize("truth", [True, np.True_, np.array(True), jnp.array(True)])
+def test_any_truth_value_is_one(truth):
+    vector = broken(("terminated", truth))
+    vector.reset(0)
+    ended = [vector.step(np.zeros(3, np.int32)).ended.tolist() for _ in range(3)]
+    assert ended == [[False] * 3, [False] * 3, [False, True, False]]
+
+
 @pytest.mark.parametrize("where", ["step", "reset"])
 def test_what_raises(where):
     caught = what_happens(broken({"step": "raise"}.get(where, "raise in reset")), EnvironmentRaised)
@@ -116,7 +145,9 @@ def test_the_step_of_an_older_gymnasium():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:gymnasium.vector.async_vector_env")
-@pytest.mark.parametrize("fault", [("observation", np.zeros(1)), ("reward", np.nan)])
+@pytest.mark.parametrize(
+    "fault", [("observation", np.zeros(1)), ("reward", np.nan), ("truncated", None)]
+)
 def test_a_process_tells_what_is_wrong(fault):
     vector = broken(fault, vectorization="async", num_envs=2)
     processes = vector.vector.processes

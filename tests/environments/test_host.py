@@ -300,6 +300,8 @@ def test_what_does_not_reset_is_refused():
         ),
         ("terminations of shape [3, 1], not [3]", {"terminations": np.zeros((3, 1), bool)}),
         ("truncations of shape [], not [3]", {"truncations": np.bool_(False)}),
+        ("truncations of type int64, not bool", {"truncations": np.zeros(3, int)}),
+        ("terminations of type object, not bool", {"terminations": [True, None, False]}),
     ],
 )
 def test_what_a_batch_of_ones_own_returns_is_checked(complaint, changes):

@@ -31,7 +31,7 @@ class EnvironmentRaised(Exception):  # noqa: N818  (it tells of an error of anot
 
 
 class Guard(gymnasium.Wrapper):
-    """Checks the shapes of observations and rewards, and says which environment raised.
+    """Checks what an environment returns, but not its values, and says which environment raised.
 
     The batch could not tell: it fails as a whole, or broadcasts what does not fit.
     """
@@ -56,7 +56,8 @@ class Guard(gymnasium.Wrapper):
             raise self._raised(error, "step") from error
         self._check(self.observation_space, observation)
         self._check_reward(reward)
-        return observation, reward, terminated, truncated, info
+        ends = self._truth(terminated, "terminated"), self._truth(truncated, "truncated")
+        return observation, reward, *ends, info
 
     def _raised(self, error: BaseException, where: str) -> EnvironmentRaised:
         message = f"{self._name}: environment {self._index} raised {one_line(error)} in {where}"
@@ -87,6 +88,12 @@ class Guard(gymnasium.Wrapper):
             raise self._broken(f"a reward that is no number: {reward!r}") from error
         if shape != ():
             raise self._broken(f"a reward of shape {list(shape)}, not a number")
+
+    def _truth(self, value: Any, name: str) -> bool:
+        array = np.asarray(value, None if hasattr(value, "dtype") else object)
+        if not isinstance(value, bool) and (array.dtype != np.bool_ or array.shape):
+            raise self._broken(f"a {name} that is no truth value: {value!r}")
+        return bool(value)
 
     def _check_array(self, space: gymnasium.Space, array: Any, name: str) -> None:
         try:

@@ -161,7 +161,7 @@ class HostVector:
         """Takes the actions, [B, *action], counted from 0.
 
         Raises:
-            BrokenEnvironmentError: if what is returned is not finite or has a wrong shape.
+            BrokenEnvironmentError: if what is returned is not finite, or has a wrong shape or type.
         """
         before_returns, before_lengths = self._returns, self._lengths
         observations, rewards, terminations, truncations, info = self.vector.step(
@@ -170,9 +170,8 @@ class HostVector:
         self.observations = self._encode(observations)
         rewards = self._checked(np.asarray(rewards, np.float32), (), "rewards")
         dummy = self._ended & (not self._same_step)
-        terminated = self._checked(np.asarray(terminations, bool), (), "terminations") & ~dummy
-        truncated = self._checked(np.asarray(truncations, bool), (), "truncations")
-        truncated = truncated & ~dummy & ~terminated
+        terminated = self._truths(terminations, "terminations") & ~dummy
+        truncated = self._truths(truncations, "truncations") & ~dummy & ~terminated
         life_lost = np.asarray(info.get("life_lost", False), bool) & ~dummy
         ended = terminated | truncated
         fresh = self._ended if self._same_step else dummy
@@ -232,6 +231,15 @@ class HostVector:
                 f"{known.dtype} as its space says: mend the environment"
             )
         return encoded
+
+    def _truths(self, values: Any, name: str) -> np.ndarray:
+        array = np.asarray(values)
+        if array.dtype != np.bool_:
+            raise BrokenEnvironmentError(
+                f"{self.environment.env} returned {name} of type {array.dtype}, not bool: mend "
+                "the environment"
+            )
+        return self._checked(array, (), name)
 
     def _checked(self, array: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
         if array.shape != (self.num_envs, *shape):
