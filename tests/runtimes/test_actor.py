@@ -229,7 +229,7 @@ def test_an_actor_that_hangs_can_be_given_up(acting):
     while actor.busy_seconds < 0.3:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    stack = actor.abandon()
+    stack = actor.give_up_if_busy(0.3)
     assert "in hang\n" in stack
     assert "time.sleep(0.05)" in stack
     actor.join(PATIENCE)
@@ -238,3 +238,57 @@ def test_an_actor_that_hangs_can_be_given_up(acting):
     assert exchange.get(0, 0.01) is None
     assert supervisor.reasons == []
     assert actor not in threading.enumerate()
+
+
+def test_an_actor_that_has_left_its_environments_is_not_given_up(acting, monkeypatch):
+    """Another one would make the trajectory that it is about to hand over, a second time."""
+    exchange, handed_over = Exchange(1), []
+    acting.publish(exchange, 0)
+    put = exchange.put
+
+    def noted(number, delivery):
+        handed_over.append(number)
+        put(number, delivery)
+
+    monkeypatch.setattr(exchange, "put", noted)
+    actor = acting.start(exchange, Supervision())
+    deadline = time.monotonic() + PATIENCE
+    while len(handed_over) < 2:  # the second one has to wait
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert actor.give_up_if_busy(0.0) is None
+    assert not actor.abandoned
+    for _ in range(3):
+        assert exchange.get(0, PATIENCE) is not None
+    assert closed(exchange, actor)
+    assert handed_over[:3] == [0, 1, 2]
+
+
+def test_an_actor_cannot_leave_its_environments_while_it_is_given_up(acting, monkeypatch):
+    """They answer in the moment after it was found to be busy."""
+    exchange, answered = Exchange(1), threading.Event()
+    acting.publish(exchange, 0)
+    step = HostVector.step
+
+    def slow(vector, actions):
+        answered.wait(PATIENCE)
+        return step(vector, actions)
+
+    monkeypatch.setattr(HostVector, "step", slow)
+    actor = acting.start(exchange, Supervision())
+    abandon = actor.abandon
+
+    def late():
+        answered.set()
+        time.sleep(0.2)
+        return abandon()
+
+    monkeypatch.setattr(actor, "abandon", late)
+    deadline = time.monotonic() + PATIENCE
+    while (stack := actor.give_up_if_busy(0.3)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert "in step\n" in stack or "in _in_environments\n" in stack
+    actor.join(PATIENCE)
+    assert not actor.is_alive()
+    assert exchange.size == 0

@@ -231,6 +231,8 @@ class Actor(threading.Thread):
         self._vector: HostVector | None = None
         self._entered: float | None = None
         self._abandoned = False
+        self._lock = threading.Lock()
+        """Held to leave the environments, or to be given up in them: never both."""
 
     @property
     def abandoned(self) -> bool:
@@ -243,12 +245,19 @@ class Actor(threading.Thread):
         entered = self._entered
         return 0.0 if entered is None else time.monotonic() - entered
 
-    def abandon(self) -> str:
-        """Gives up a thread that hangs in its environments; it ends if they ever return.
+    def give_up_if_busy(self, seconds: float) -> str | None:
+        """Gives up a thread whose environments have not answered for so long.
+
+        It is in there for certain, so it hands over nothing more; it ends if they ever answer.
 
         Returns:
-            Its stack, as a traceback shows it.
+            Its stack, as a traceback shows it; None if they have answered.
         """
+        with self._lock:
+            return self.abandon() if self.busy_seconds > seconds else None
+
+    def abandon(self) -> str:
+        """Gives up a thread, wherever it is. Returns its stack, as a traceback shows it."""
         self._abandoned = True
         frame = sys._current_frames().get(self.ident or 0)
         vector = self._vector
@@ -276,8 +285,6 @@ class Actor(threading.Thread):
             with self.stopwatch.on("waiting"):
                 version, parameters = self._exchange.parameters(self.number)
             rollout, recurrent_state = self._roll_out(parameters[self.device], recurrent_state)
-            if self._abandoned:  # another one makes this trajectory
-                raise Closed
             with self.stopwatch.on("waiting"):
                 self._exchange.put(self.number, Delivery(rollout, version))
             self.number += self._stride
@@ -339,7 +346,8 @@ class Actor(threading.Thread):
             except (Exception, SystemExit) as error:  # some games call sys.exit
                 reason, details = self._diagnosis(error)
             finally:
-                self._entered = None
+                with self._lock:
+                    self._entered = None
                 if self._abandoned or self._exchange.closed:
                     raise Closed
             self._supervisor.count_restart(reason, details)

@@ -288,8 +288,8 @@ class ActorLearnerRuntime:
 
     def _replace_hanging_actors(self) -> None:
         for index, actor in enumerate(self._actors):
-            if actor.busy_seconds > self.config.env_timeout:
-                stack = actor.abandon()
+            stack = actor.give_up_if_busy(self.config.env_timeout)
+            if stack is not None:
                 self.count_restart(
                     f"{self.config.env} has not answered for {self.config.env_timeout:g} s "
                     f"(--env-timeout), in the environments of actor {index}",
