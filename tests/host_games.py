@@ -1,5 +1,6 @@
 """Gymnasium environments for tests: a walk that only its seed decides, and what may go wrong."""
 
+import multiprocessing
 import os
 import random
 import time
@@ -55,11 +56,11 @@ class Pictures(Corridor):
 
 
 class Faulty(Corridor):
-    """Does something wrong at the fourth step that it takes, or in its second reset.
+    """Does something wrong at the fourth step that it takes, in its second reset, or when made.
 
     Args:
         fault: a method's name.
-        place: step, reset or init.
+        place: step, reset, or worker: the constructor, in a process of its own.
         once: a file; the fault happens only while there is none, and makes it.
         seconds: how long it hangs.
     """
@@ -68,7 +69,8 @@ class Faulty(Corridor):
         super().__init__()
         self._fault, self._place, self._once, self._seconds = fault, place, once, seconds
         self._calls = {"step": 0, "reset": 0}
-        if self._place == "init" and self.is_time():
+        in_worker = multiprocessing.parent_process() is not None
+        if self._place == "worker" and in_worker and self.is_time():
             getattr(self, self._fault)()
 
     def is_time(self) -> bool:

@@ -150,9 +150,9 @@ def test_the_step_of_an_older_gymnasium():
 )
 def test_a_process_tells_what_is_wrong(fault):
     vector = broken(fault, vectorization="async", num_envs=2)
+    assert "environment 1" in message_of(what_happens(vector, BrokenEnvironmentError))
     processes = vector.vector.processes
     assert len(processes) == 2
-    assert "environment 1" in message_of(what_happens(vector, BrokenEnvironmentError))
     vector.close(terminate=True)
     assert not any(process.is_alive() for process in processes)
 

@@ -64,9 +64,13 @@ def test_the_environments_own_batch_is_used_where_there_is_one():
 
 
 def test_processes_by_option():
-    vector = engine(make("gym:CartPole-v1"), vectorization="async")
+    vector = make("gym:CartPole-v1").make_vector(3, vectorization="async")
     assert isinstance(vector, AsyncVectorEnv)
+    assert vector.processes == []
+    vector.reset()
     assert len(vector.processes) == 3
+    vector.close()
+    engine(make("gym:CartPole-v1"), vectorization="async")  # closed without a reset
 
 
 def test_environment_i_gets_the_seed_plus_i():

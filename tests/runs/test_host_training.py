@@ -222,6 +222,13 @@ def test_environments_that_fail_again_and_again_end_the_run(failing, place):
     assert 'raise RuntimeError("the simulator broke' in error.details
 
 
+@pytest.mark.slow
+def test_environments_that_hang_while_they_are_made_end_the_run(failing):
+    settings = faulty("hang", "worker", seconds=60.0)
+    error = failing(vectorization="async", env_timeout=0.5, max_env_restarts=0, **settings)
+    assert str(error).startswith("host_games:Faulty has not answered for 0.5 s (--env-timeout), in")
+
+
 @pytest.mark.parametrize("place", ["step", "reset"])
 def test_environments_that_hang_again_and_again_end_the_run(failing, place):
     settings = faulty("hang", place, seconds=2.0)

@@ -1,5 +1,7 @@
 """An actor's trajectories are those of a plain loop, and what goes wrong in its environments."""
 
+import dataclasses
+import multiprocessing
 import threading
 import time
 
@@ -238,6 +240,45 @@ def test_an_actor_that_hangs_can_be_given_up(acting):
     assert exchange.get(0, 0.01) is None
     assert supervisor.reasons == []
     assert actor not in threading.enumerate()
+
+
+def test_no_process_is_left_of_environments_that_hang_while_they_are_made(acting, tmp_path):
+    once = tmp_path / "once"
+    broken = faulty(acting, "hang", place="worker", once=str(once))
+    broken.config = dataclasses.replace(broken.config, vectorization="async")
+    actor = broken.start(Exchange(1), Supervision())
+    deadline = time.monotonic() + PATIENCE
+    while not once.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert multiprocessing.active_children()
+    assert ", in _check_spaces\n" in actor.give_up_if_busy(0.0)
+    actor.join(PATIENCE)
+    assert not actor.is_alive()
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("owner", [HostVector, Faulty])
+def test_no_process_is_left_of_an_actor_given_up_before_there_were_any(acting, monkeypatch, owner):
+    """Before there was a batch, or while it makes an environment of its own, for its spaces."""
+    broken = faulty(acting, "hang", place="worker")
+    broken.config = dataclasses.replace(broken.config, vectorization="async")
+    init, given_up = owner.__init__, threading.Event()
+
+    def make(self, *arguments, **options):
+        given_up.wait(PATIENCE)
+        init(self, *arguments, **options)
+
+    monkeypatch.setattr(owner, "__init__", make)
+    actor = broken.start(Exchange(1), Supervision())
+    deadline = time.monotonic() + PATIENCE
+    while actor.give_up_if_busy(0.0) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    given_up.set()
+    actor.join(PATIENCE)
+    assert not actor.is_alive()
+    assert not multiprocessing.active_children()
 
 
 def test_an_actor_that_has_left_its_environments_is_not_given_up(acting, monkeypatch):

@@ -26,6 +26,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Bool, Float, Int
 
 from stacx.environments.spaces import Actions, Observations, actions_of, observations_of
+from stacx.environments.workers import Workers
 from stacx.errors import BrokenEnvironmentError, ConfigError
 from stacx.types import ActionSpace
 
@@ -216,8 +217,11 @@ class HostVector:
 
     def kill(self) -> None:
         """Ends processes that environments run in; whoever waits for them sees them gone."""
-        for process in self._processes():
-            process.kill()
+        if isinstance(self.vector, Workers):
+            self.vector.kill()
+        else:
+            for process in self._processes():
+                process.kill()
 
     def _processes(self) -> list[Any]:
         return list(getattr(self.vector.unwrapped, "processes", ()))

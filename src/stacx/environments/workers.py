@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -20,13 +21,29 @@ class Workers(AsyncVectorEnv):
     """Gymnasium's batch of processes, one for each environment.
 
     Gymnasium prints the errors of its workers as warnings, which fails if they contain a percent
-    sign, and to close a batch it first waits for what may hang: both are done differently here.
+    sign, and to close a batch it first waits for what may hang: both are done differently here. And
+    nothing is started before the first reset: whoever waits for environments to be made has the
+    batch by then, and others can end its processes.
     """
 
     def __init__(self, functions: Sequence[Callable[[], gymnasium.Env]], **settings: Any):
-        # What the workers import, one process imports for all of them.
-        multiprocessing.get_context("forkserver").set_forkserver_preload([_IMPORTED])
-        super().__init__(functions, worker=_work, **settings)
+        self._start = functools.partial(super().__init__, functions, worker=_work, **settings)
+        self._state = AsyncState.DEFAULT
+        self._killed = False
+        self.parent_pipes, self.processes = [], []
+
+    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        if not self.processes:
+            # What the workers import, one process imports for all of them.
+            multiprocessing.get_context("forkserver").set_forkserver_preload([_IMPORTED])
+            self._start()
+        return super().reset(**arguments)
+
+    def kill(self) -> None:
+        """Ends the processes without asking, also those that are only about to be started."""
+        self._killed = True
+        for process in self._started():
+            process.kill()
 
     def close_extras(
         self, timeout: float | None = None, terminate: bool = False, **others: Any
@@ -36,13 +53,21 @@ class Workers(AsyncVectorEnv):
         if not terminate:
             super().close_extras(timeout)
             return
-        for process in self.processes:
-            process.kill()
+        self.kill()
         for pipe in self.parent_pipes:
             if pipe is not None:
                 pipe.close()
-        for process in self.processes:
+        for process in self._started():
             process.join()
+
+    def _started(self) -> list[Any]:
+        return [process for process in self.processes if process.pid is not None]
+
+    def _check_spaces(self) -> None:
+        """Once all processes are started; waits for their environments."""
+        if self._killed:
+            raise EOFError("the processes were ended while they were started")
+        super()._check_spaces()
 
     def _raise_if_errors(self, successes: Sequence[bool]) -> None:
         """Raises the error of the worker that failed first."""

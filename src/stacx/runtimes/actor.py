@@ -359,6 +359,8 @@ class Actor(threading.Thread):
         self._vector = HostVector(
             self._environment, config.num_envs, vectorization=config.vectorization
         )
+        if self._abandoned:  # before there were processes to end
+            raise Closed
         self._vector.reset(self._supervisor.next_seed(self.index))
         return self._vector.dummy_transition()
 
