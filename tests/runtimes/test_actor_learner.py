@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections import deque
 
 import equinox as eqx
 import jax
@@ -13,7 +14,7 @@ from small_runtimes import assert_close, assert_same_bits, differ
 from support import message_of, quick_jit
 
 from stacx.config import Config
-from stacx.errors import BrokenEnvironmentError, ConfigError
+from stacx.errors import BrokenEnvironmentError, ConfigError, TrainingWarning
 from stacx.runtimes.actor import Delivery
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
 from stacx.runtimes.randomness import iteration_key, start_key
@@ -213,6 +214,28 @@ def test_once_asked_to_stop_it_does_not_mind_errors(recorded, monkeypatch):
     assert int(state.iteration[0]) == 0
     with pytest.raises(BrokenEnvironmentError, match="gone"):
         runtime.run(state, 9, never)
+
+
+def test_restarts_are_warned_of_unless_it_is_asked_to_stop(recorded, monkeypatch):
+    """Actors count them in threads of their own."""
+    runtime, asked = recorded.runtime, []
+    monkeypatch.setattr(runtime, "_restarts", 0)
+    monkeypatch.setattr(runtime, "_warnings", deque())
+
+    def get(*_):
+        runtime.count_restart("gone", "")
+        asked.append(True)
+        return Delivery(recorded.deliveries[0], 0) if len(asked) == 2 else None
+
+    monkeypatch.setattr(runtime._exchange, "get", get)
+    state = runtime.run(copy(runtime, recorded.start), 1, lambda: bool(asked))
+    assert int(state.iteration[0]) == 0
+    runtime._warnings.clear()
+    with pytest.warns(TrainingWarning) as caught:
+        runtime.run(state, 1, never)
+    assert [str(warning.message) for warning in caught] == [
+        "gone; its batch is restarted (2 of at most 3 times)"
+    ]
 
 
 def test_it_stops_when_too_many_updates_in_a_row_are_skipped(recorded, monkeypatch):

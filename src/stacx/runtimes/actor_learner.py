@@ -12,8 +12,9 @@ import itertools
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -36,6 +37,8 @@ from stacx.runtimes.running import running
 from stacx.runtimes.statistics import IntervalStatistics
 from stacx.runtimes.stopwatch import ACTOR, LEARNER, Shares, Stopwatch, bottleneck
 from stacx.types import Parameters, action_space_to_json
+
+T = TypeVar("T")
 
 _PATIENCE = 0.2
 """Seconds between two looks at the actors while the learner waits: little beside any time-out, and
@@ -104,6 +107,7 @@ class ActorLearnerRuntime:
         self._lags: list[int] = []
         self._lock = threading.Lock()
         self._restarts = 0
+        self._warnings: deque[str] = deque()
         self._generations = [itertools.count() for _ in range(config.num_actors)]
         self._first_update = 0
         self._updates = 0
@@ -236,7 +240,10 @@ class ActorLearnerRuntime:
         return int(np.random.SeedSequence(place).generate_state(1)[0] >> 2)
 
     def count_restart(self, reason: str, details: str) -> None:
-        """Counts a restart; raises `BrokenEnvironmentError` if there were too many."""
+        """Counts a restart; raises `BrokenEnvironmentError` if there were too many.
+
+        The learner's thread warns of it, unless it is asked to stop.
+        """
         with self._lock:
             self._restarts += 1
             restarts = self._restarts
@@ -246,10 +253,8 @@ class ActorLearnerRuntime:
                 f"{reason}; that is one more than --max-env-restarts {most}: mend the environment",
                 details,
             )
-        warnings.warn(
-            f"{reason}; its batch is restarted ({restarts} of at most {most} times)",
-            TrainingWarning,
-            stacklevel=2,
+        self._warnings.append(
+            f"{reason}; its batch is restarted ({restarts} of at most {most} times)"
         )
 
     # --- actors ---
@@ -274,17 +279,25 @@ class ActorLearnerRuntime:
     def _next_delivery(self, should_stop: Callable[[], bool]) -> Delivery | None:
         """The next trajectory; None if asked to stop.
 
-        Then an error does not matter any more: the signal may have ended environments, too.
+        Then errors and restarts are no fault any more: the signal may have ended environments, too.
         """
         delivery = None
         while delivery is None and not should_stop():
+            failure = None
             try:
                 self._replace_hanging_actors()
                 delivery = self._exchange.get(self._updates, _PATIENCE)
-            except StacxError:
-                if not should_stop():
-                    raise
+            except StacxError as error:
+                failure = error
+            if (self._warnings or failure) and not should_stop():
+                self._warn_of_restarts()
+                if failure:
+                    raise failure
         return delivery
+
+    def _warn_of_restarts(self) -> None:
+        while self._warnings:
+            warnings.warn(self._warnings.popleft(), TrainingWarning, stacklevel=2)
 
     def _replace_hanging_actors(self) -> None:
         for index, actor in enumerate(self._actors):
@@ -304,40 +317,50 @@ class ActorLearnerRuntime:
     # --- programs ---
 
     def _init(self) -> HostTrainState:
-        state = HostTrainState(
-            iteration=jnp.zeros((), jnp.int32),
-            learner=self.learner.init(start_key(jnp.int32(self.config.seed))),
-            interval=IntervalStatistics.empty(self.config.heads, METAPARAMETERS),
+        return _with_axis(
+            HostTrainState(
+                iteration=jnp.zeros((), jnp.int32),
+                learner=self.learner.init(start_key(jnp.int32(self.config.seed))),
+                interval=IntervalStatistics.empty(self.config.heads, METAPARAMETERS),
+            )
         )
-        return jax.tree.map(lambda leaf: leaf[None], state)
 
     def _update_once(
         self, state: HostTrainState, rollout: Rollout
     ) -> tuple[HostTrainState, Parameters]:
         """One update, and the new parameters by themselves: the state's memory is reused."""
-        one = jax.tree.map(lambda leaf: leaf[0], state)
+        one = _without_axis(state)
         learner, metrics = self.learner.update(one.learner, rollout.trajectory)
         new = HostTrainState(
             iteration=one.iteration + 1,
             learner=learner,
             interval=one.interval.add(metrics, rollout.trajectory, rollout.ends),
         )
-        return jax.tree.map(lambda leaf: leaf[None], new), learner.parameters
+        return _with_axis(new), learner.parameters
 
     @functools.cached_property
     def _parameters_of(self) -> Callable[[HostTrainState], Parameters]:
         def parameters(state: HostTrainState) -> Parameters:
-            return jax.tree.map(lambda leaf: leaf[0], state.learner.parameters)
+            return _without_axis(state.learner.parameters)
 
         return jax.jit(parameters)
 
     @functools.cached_property
     def _empty_interval(self) -> Callable[[], IntervalStatistics]:
         def empty() -> IntervalStatistics:
-            interval = IntervalStatistics.empty(self.config.heads, METAPARAMETERS)
-            return jax.tree.map(lambda leaf: leaf[None], interval)
+            return _with_axis(IntervalStatistics.empty(self.config.heads, METAPARAMETERS))
 
         return jax.jit(empty, out_shardings=self._replicated)
+
+
+def _with_axis(tree: T) -> T:
+    """With a leading axis of one seed."""
+    return jax.tree.map(lambda leaf: leaf[None], tree)
+
+
+def _without_axis(tree: T) -> T:
+    """Without it."""
+    return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
 def _devices(config: Config) -> tuple[list[jax.Device], list[jax.Device]]:
