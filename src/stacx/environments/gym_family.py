@@ -42,7 +42,7 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
             make_many = functools.partial(
                 gymnasium.make_vec, name, vectorization_mode="vector_entry_point", **arguments
             )
-    return _environment(f"gym:{name}", make_one, make_many, make_one(), drawn=_DRAWN)
+    return _of_single(f"gym:{name}", make_one, make_one(), make_many=make_many, drawn=_DRAWN)
 
 
 def from_function(
@@ -68,7 +68,7 @@ def from_function(
                 "argument, or return a gymnasium.vector.VectorEnv of so many"
             )
         drawn = _DRAWN if takes(function, "render_mode", as_keyword=True) else {}
-        return _environment(env, make_some, None, first, drawn=drawn)
+        return _of_single(env, make_some, first, drawn=drawn)
     if not takes(function, "num_envs"):
         raise ConfigError(
             f"{env} returned a VectorEnv, but has no argument num_envs to say how many: "
@@ -77,7 +77,7 @@ def from_function(
     if first.num_envs != 1:
         raise ConfigError(f"{env} returned {first.num_envs} environments when num_envs was 1")
     resets_in_same_step(first, env)
-    return _environment(env, None, make_some, first)
+    return _of_batches(env, make_some, first)
 
 
 def takes(function: Callable[..., Any], argument: str, *, as_keyword: bool = False) -> bool:
@@ -109,26 +109,23 @@ def _obstacle(spec: Any) -> str | None:
     return None
 
 
-def _environment(
+def _of_single(
     env: str,
-    make_one: Callable[..., gymnasium.Env] | None,
-    make_many: Callable[..., VectorEnv] | None,
-    first: gymnasium.Env | VectorEnv,
+    make_one: Callable[..., gymnasium.Env],
+    first: gymnasium.Env,
     *,
-    drawn: dict[str, str] | None = None,
+    make_many: Callable[..., VectorEnv] | None = None,
+    drawn: dict[str, str],
 ) -> HostEnvironment:
-    """Batches from single environments, or by the environment's own vector entry point.
+    """Batches of single environments, or by the environment's own vector entry point, if any.
 
     `drawn` is what makes a single environment draw pictures.
     """
 
     def make_vector(num_envs: int, *, vectorization: str = "auto", film: bool = False) -> VectorEnv:
-        options = (drawn or {}) if film else {}
-        if make_many is not None and (make_one is None or vectorization == "auto") and not film:
+        if make_many is not None and vectorization == "auto" and not film:
             return make_many(num_envs=num_envs)
-        if make_one is None:
-            raise ConfigError(f"{env} makes batches of its own, which cannot be filmed")
-        make = functools.partial(make_one, **options)
+        make = functools.partial(make_one, **(drawn if film else {}))
         functions = [functools.partial(guarded, make, env, index) for index in range(num_envs)]
         if vectorization == "async":
             return Workers(
@@ -136,10 +133,25 @@ def _environment(
             )
         return SyncVectorEnv(functions, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
 
-    if isinstance(first, VectorEnv):
-        space, action_space = first.single_observation_space, first.single_action_space
-    else:
-        space, action_space = first.observation_space, first.action_space
-    rate = float(first.metadata.get("render_fps") or 30.0)
+    spaces = first.observation_space, first.action_space
     first.close()
-    return HostEnvironment(env, space, action_space, make_vector, steps_per_second=rate)
+    return HostEnvironment(env, *spaces, make_vector, steps_per_second=_rate(first))
+
+
+def _of_batches(env: str, make_many: Callable[..., VectorEnv], first: VectorEnv) -> HostEnvironment:
+    """Batches that a function of the user's makes."""
+
+    def make_vector(num_envs: int, *, vectorization: str = "auto", film: bool = False) -> VectorEnv:
+        del vectorization
+        if film:
+            raise ConfigError(f"{env} makes batches of its own, which cannot be filmed")
+        return make_many(num_envs=num_envs)
+
+    spaces = first.single_observation_space, first.single_action_space
+    first.close()
+    return HostEnvironment(env, *spaces, make_vector, steps_per_second=_rate(first))
+
+
+def _rate(environment: gymnasium.Env | VectorEnv) -> float:
+    """How fast a film of it is played."""
+    return float(environment.metadata.get("render_fps") or 30.0)
