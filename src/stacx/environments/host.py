@@ -150,7 +150,14 @@ class HostVector:
         )
 
     def reset(self, seed: int | None = None) -> None:
-        """Begins an episode in every environment; environment i gets seed + i."""
+        """Begins an episode in every environment, and forgets those before.
+
+        Args:
+            seed: environment i gets seed + i; None: each goes on with the randomness it has.
+
+        Raises:
+            BrokenEnvironmentError: if observations are not finite, or have a wrong shape or type.
+        """
         observations, _ = self.vector.reset(seed=seed)
         self.observations = self._encode(observations)
         self.starts = np.ones(self.num_envs, bool)

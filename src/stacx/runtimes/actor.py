@@ -49,10 +49,11 @@ class Delivery(NamedTuple):
 
 
 class Unfinished(NamedTuple):
-    """The part of a trajectory that inference writes."""
+    """The part of a trajectory that inference writes, as in `Trajectory`."""
 
     observations: Array
-    actions: Array
+    """x_0 ... x_T: [T+1, B, *observation]."""
+    actions: Int[Array, "T B *action"]
     behaviour_log_probs: Float[Array, "T B"]
 
 
@@ -93,7 +94,7 @@ class Inference:
         return jax.eval_shape(empty)
 
     def begin(self, number: int) -> tuple[Unfinished, Array]:
-        """An empty trajectory, and the randomness of its actions, [T, B, ...].
+        """An empty trajectory, and the randomness of its actions, [T, B, A].
 
         It is a function of the seed and `number`.
         """
@@ -108,7 +109,20 @@ class Inference:
         vector: HostVector,
         step: int,
     ) -> tuple[RecurrentState, Unfinished, np.ndarray]:
-        """Head 1's actions, [B, *action], for what is seen now, at a step of a trajectory."""
+        """Head 1's actions for what a batch shows now, at a step of a trajectory.
+
+        Args:
+            parameters: of the network.
+            recurrent_state: before this step, [B, ...] a leaf.
+            unfinished: the trajectory so far; its memory is reused.
+            noise: the randomness of all its actions, [T, B, A].
+            vector: the batch. Its observations are read before this returns.
+            step: which of the T steps it is.
+
+        Returns:
+            The recurrent state after this step, the trajectory with this step, and the actions,
+            [B, *action], on the host.
+        """
         recurrent_state, unfinished, actions = self._compiled_act(
             parameters,
             recurrent_state,

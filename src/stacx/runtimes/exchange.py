@@ -43,7 +43,14 @@ class Exchange(Generic[T]):
         self._error: BaseException | None = None
 
     def publish(self, version: int, parameters: Any) -> None:
-        """Makes the parameters after `version` updates the newest."""
+        """Makes the parameters after `version` updates the newest; never waits.
+
+        Older ones are forgotten, or, with a fixed lag, as soon as no actor can want them.
+
+        Args:
+            version: one more than that of the last call.
+            parameters: whatever the actors are to get; arrays should exist, or else actors wait.
+        """
         kept = 1 if self._lag is None else self._lag + 1
         with self._condition:
             self._versions[version] = parameters
@@ -68,6 +75,12 @@ class Exchange(Generic[T]):
 
     def put(self, number: int, trajectory: T) -> None:
         """Hands trajectory `number` to the learner; waits while the queue is full.
+
+        With a fixed lag it never waits: there are no more parameters to make others with.
+
+        Args:
+            number: of the trajectory; each is handed over once.
+            trajectory: whatever the learner is to get.
 
         Raises:
             Closed: if the exchange is closed.
