@@ -209,6 +209,8 @@ def test_numbers_have_no_noise_of_single_precision(paying, capsys):
 
 
 ON_THE_CPU = """
+import time
+
 import gymnasium, numpy as np
 
 class Board(gymnasium.Env):
@@ -279,4 +281,16 @@ def test_an_environment_on_the_cpu_that_raises(board, capsys):
     assert details[0] == "Traceback (most recent call last):"
     assert last.startswith(
         "stacx: raising_board:Board: environment 0 raised RuntimeError: no more ("
+    )
+
+
+def test_an_environment_on_the_cpu_that_does_not_answer(board, capsys):
+    directory = board("hanging_board", "time.sleep(20)")
+    change_config(directory, env_timeout=0.5)
+    assert main(["eval", str(directory), "--episodes", "2"]) == 1
+    *details, last = capsys.readouterr().err.splitlines()
+    assert any(line.endswith(", in step") for line in details)
+    assert last == (
+        "stacx: hanging_board:Board has not answered for 0.5 s (--env-timeout 0.5 of the run): "
+        "mend the environment"
     )

@@ -1,5 +1,9 @@
 """Episodes of environments that step on the CPU are counted once each, whole, and raw."""
 
+import functools
+import threading
+import time
+
 import equinox as eqx
 import gymnasium
 import jax
@@ -58,9 +62,9 @@ def environment_of(function=Game, **arguments) -> HostEnvironment:
     return gym_family.from_function("o:f", function, arguments, function(**arguments))
 
 
-def make_policy(preference):
+def make_policy(preference, **settings):
     """Prefers action 1 to action 0 by so many nats, whatever it sees; takes no other."""
-    config = tiny_config(agent="impala", tune="none", mlp_widths=())
+    config = tiny_config(agent="impala", tune="none", mlp_widths=(), **settings)
     network = ActorCriticNetwork(config, (1,), np.float32, Discrete(100))
     logits = jnp.full((1, 100), -1000.0).at[0, :2].set(jnp.array([0.0, preference]))
     parameters = eqx.tree_at(
@@ -146,6 +150,44 @@ def test_what_goes_wrong_is_the_environments_fault(fault, complaint, monkeypatch
     assert message_of(caught).startswith(complaint)
     assert ("of this" in caught.value.details) == ("raises" in fault)
     assert len(closed) == 1
+
+
+@pytest.fixture
+def hanging(monkeypatch):
+    """Makes a method of the game hang; at most until the test ends."""
+    end = threading.Event()
+
+    def hang(method):
+        def hanging(*_, **__):
+            end.wait(60)
+
+        monkeypatch.setattr(Game, method, hanging)
+
+    yield hang
+    end.set()
+
+
+@pytest.mark.parametrize("method", ["__init__", "reset", "step", "render"])
+def test_environments_that_do_not_answer(hanging, method):
+    policy, environment = make_policy(0.0, env_timeout=0.5, num_envs=2), environment_of()
+    hanging(method)
+    began = time.monotonic()
+    filmed = method == "render"
+    play = record_episode if filmed else functools.partial(stacx.evaluate, episodes=4)
+    with pytest.raises(stacx.BrokenEnvironmentError) as caught:
+        play(policy, environment)
+    assert time.monotonic() - began < 30
+    seconds = "0.5" if filmed else "1"  # a batch of one, or of two times two
+    assert message_of(caught) == (
+        f"o:f has not answered for {seconds} s (--env-timeout 0.5 of the run): mend the environment"
+    )
+    assert ", in hanging\n" in caught.value.details
+
+
+def test_environments_that_do_not_close_have_been_played(hanging):
+    policy, environment = make_policy(0.0, env_timeout=0.5), environment_of()
+    hanging("close")
+    assert stacx.evaluate(policy, environment, episodes=3).lengths.tolist() == [1, 2, 3]
 
 
 def test_a_film_has_the_first_and_the_last_state():

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from stacx.environments import EnvironmentRaised, HostEnvironment, HostVector
+from stacx.environments import EnvironmentRaised, HostEnvironment, HostTransition, HostVector
+from stacx.environments.patience import Caller, NoAnswer
 from stacx.errors import BrokenEnvironmentError, ConfigError, StacxError
 from stacx.imports import one_line
 from stacx.runs.policy import Policy
@@ -34,23 +35,23 @@ def play(
     episodes do not count more.
 
     Raises:
-        BrokenEnvironmentError: if the environment raised or returned what it may not.
+        BrokenEnvironmentError: if the environment raised, did not answer, or returned what it may
+            not.
         StacxError: if an episode has not ended after `most_steps` steps.
     """
     batch = min(episodes, _BATCH)
     quotas = np.full(batch, episodes // batch) + (np.arange(batch) < episodes % batch)
     returns: list[float] = []
     lengths: list[int] = []
-    with _played(environment, batch, film=False) as vector:
-        actions = _Acting(policy, vector, seed, greedy)
+    with _playing(policy, environment, batch, seed=seed, greedy=greedy) as playing:
         while quotas.any():
-            transition = vector.step(actions.next())
+            transition = playing.step()
             for index in np.flatnonzero(transition.ended & (quotas > 0)):
                 quotas[index] -= 1
                 returns.append(float(transition.returns[index]))
                 lengths.append(int(transition.lengths[index]))
-            playing = (quotas > 0) & ~transition.ended
-            if np.max(transition.lengths * playing) >= most_steps:
+            under_way = (quotas > 0) & ~transition.ended
+            if np.max(transition.lengths * under_way) >= most_steps:
                 raise StacxError(
                     f"{int(quotas.sum())} of {episodes} episodes had not ended, one of them after "
                     f"{most_steps} steps"
@@ -64,65 +65,91 @@ def film(
     """Pictures [H, W, 3] of one episode, its last state included.
 
     Raises:
-        BrokenEnvironmentError: if the environment raised or returned what it may not.
+        BrokenEnvironmentError: if the environment raised, did not answer, or returned what it may
+            not.
         ConfigError: if it has no pictures.
     """
     frames: list[np.ndarray] = []
-    with _played(environment, 1, film=True) as vector:
-        actions = _Acting(policy, vector, seed, greedy)
+    with _playing(policy, environment, 1, seed=seed, greedy=greedy, film=True) as playing:
         ended = False
         while not ended and len(frames) < most_frames - 1:
-            frames += _pictures(vector)
-            ended = bool(vector.step(actions.next()).ended[0])
-        return frames + _pictures(vector)
+            frames += playing.pictures()
+            ended = bool(playing.step().ended[0])
+        return frames + playing.pictures()
 
 
-class _Acting:
-    """The policy's actions for what a batch shows, step after step."""
+class _Playing:
+    """A policy and a batch of environments, step after step."""
 
-    def __init__(self, policy: Policy, vector: HostVector, seed: int, greedy: bool):
+    def __init__(
+        self, policy: Policy, vector: HostVector, caller: Caller, *, seed: int, greedy: bool
+    ):
         self._vector = vector
+        self._caller = caller
         self._key = None if greedy else jax.random.key(seed)
         self._state = policy.initial_state(vector.num_envs)
         self._parameters = policy.parameters
         self._act = jax.jit(policy.act_on_batch)
-        vector.reset(seed)
+        caller.call(vector.reset, seed)
 
-    def next(self) -> np.ndarray:
-        """[B, *action]."""
+    def step(self) -> HostTransition:
+        """The policy acts for what the batch shows."""
         key = None
         if self._key is not None:
             self._key, key = jax.random.split(self._key)
         actions, self._state = self._act(
             self._vector.observations, self._state, key, self._parameters, self._vector.starts
         )
-        return np.asarray(actions)
+        return self._caller.call(self._vector.step, np.asarray(actions))
+
+    def pictures(self) -> list[np.ndarray]:
+        """One of each environment. Raises `ConfigError` if there are none."""
+        pictures = self._caller.call(self._vector.render)
+        if not pictures or pictures[0].ndim != 3 or pictures[0].shape[2] != 3:
+            raise ConfigError(
+                f"{self._vector.environment.env} cannot be drawn: its render returns no picture "
+                "[H, W, 3] when it is made with render_mode rgb_array"
+            )
+        return pictures
 
 
 @contextlib.contextmanager
-def _played(environment: HostEnvironment, batch: int, *, film: bool) -> Iterator[HostVector]:
-    """A batch of environments, closed in the end; what they raise becomes one line."""
-    vector = None
+def _playing(
+    policy: Policy,
+    environment: HostEnvironment,
+    batch: int,
+    *,
+    seed: int,
+    greedy: bool,
+    film: bool = False,
+) -> Iterator[_Playing]:
+    """The policy in a batch that is closed in the end; what environments do wrong is one line.
+
+    A batch larger than the run's may take longer to answer, in proportion.
+    """
+    config = policy.config
+    patience = config.env_timeout * max(1.0, batch / config.num_envs)
+    caller, vector = Caller(patience), None
     try:
-        vector = HostVector(environment, batch, film=film)
-        yield vector
+        vector = caller.call(HostVector, environment, batch, film=film)
+        yield _Playing(policy, vector, caller, seed=seed, greedy=greedy)
     except StacxError:
         raise
+    except NoAnswer as hanging:
+        message = (
+            f"{environment.env} has not answered for {patience:g} s (--env-timeout "
+            f"{config.env_timeout:g} of the run): mend the environment"
+        )
+        raise BrokenEnvironmentError(message, hanging.stack) from None
     except EnvironmentRaised as error:
         raise BrokenEnvironmentError(str(error), error.details) from error
     except Exception as error:
         message = f"{environment.env} raised {one_line(error)}"
         raise BrokenEnvironmentError(message, traceback.format_exc()) from error
     finally:
-        if vector is not None:
-            vector.close(terminate=True)
-
-
-def _pictures(vector: HostVector) -> list[np.ndarray]:
-    pictures = vector.render()
-    if not pictures or pictures[0].ndim != 3 or pictures[0].shape[2] != 3:
-        raise ConfigError(
-            f"{vector.environment.env} cannot be drawn: its render returns no picture [H, W, 3] "
-            "when it is made with render_mode rgb_array"
-        )
-    return pictures
+        if vector is not None and caller.busy:
+            vector.kill()
+        elif vector is not None:
+            with contextlib.suppress(NoAnswer):  # who has played may hang now
+                caller.call(vector.close, terminate=True)
+        caller.close()

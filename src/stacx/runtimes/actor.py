@@ -9,7 +9,6 @@ trajectory is complete.
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import time
 import traceback
@@ -24,6 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 from stacx.config import Config
 from stacx.core.distributions import distribution, draw_noise
 from stacx.environments import EnvironmentRaised, HostEnvironment, HostTransition, HostVector
+from stacx.environments.patience import stack_of
 from stacx.errors import StacxError
 from stacx.imports import one_line
 from stacx.runtimes.compilation import compiler_options
@@ -273,11 +273,10 @@ class Actor(threading.Thread):
     def abandon(self) -> str:
         """Gives up a thread, wherever it is. Returns its stack, as a traceback shows it."""
         self._abandoned = True
-        frame = sys._current_frames().get(self.ident or 0)
-        vector = self._vector
+        stack, vector = stack_of(self), self._vector
         if vector is not None:
             vector.kill()
-        return "".join(traceback.format_stack(frame)) if frame else ""
+        return stack
 
     def run(self) -> None:
         """The thread."""
