@@ -1,7 +1,11 @@
 """`stacx train`: what it prints and leaves, and what it refuses before anything is done."""
 
 import json
+import os
+import subprocess
+import sys
 
+import jax
 import pytest
 from tiny_runs import assert_same_run, change_config, contents, tiny_config, tiny_flags
 
@@ -157,6 +161,7 @@ def test_directories_that_cannot_be_used(refused, tmp_path, tiny_run):
 
 
 USERS_FUNCTIONS = """
+import gymnasium
 import jax.numpy as jnp
 from stacx import Timestep
 
@@ -191,6 +196,16 @@ def torso_raises(shape, key):
 def torso_of_nothing(shape, key):
     return None
 
+class Lever(gymnasium.Env):
+    observation_space = action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
+
+class Speech(gymnasium.Env):
+    observation_space = gymnasium.spaces.Text(5)
+    action_space = gymnasium.spaces.Discrete(2)
+
+def of_levers():
+    return Lever
+
 number = 3
 """
 
@@ -208,6 +223,9 @@ def users_module(tmp_path):
         (["--env", "users_game:number"], "module 'users_game' has no function 'number'"),
         (["--env", "users_game:raises"], "users_game:raises raised RuntimeError: not today"),
         (["--env", "users_game:nothing"], "must return a Gymnasium environment"),
+        (["--env", "users_game:of_levers"], "must return a Gymnasium environment"),
+        (["--env", "users_game:Lever"], "users_game:Lever has continuous actions (Box("),
+        (["--env", "users_game:Speech"], "users_game:Speech has observations of Text, which"),
         (["--env", "users_game:StepRaises"], "users_game:StepRaises raised AttributeError: "),
         (["--env", "users_game:WrongShape"], "the observation of reset is float32[3], not"),
         (["--torso", "users_game:torso_raises"], "raised RuntimeError: not today"),
@@ -217,6 +235,55 @@ def users_module(tmp_path):
 )
 def test_functions_of_the_user(users_module, refused, arguments, message):
     assert message in refused(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("env", "absent", "command"),
+    [
+        ("atari:Pong", "ale_py", "pip install '.[atari]' in stacx's project directory"),
+        ("gym:LunarLander-v3", "Box2D", "pip install '.[gym]' in stacx's project directory"),
+        ("gym:CartPole-v1", "gymnasium", "pip install . in stacx's project directory"),
+    ],
+)
+def test_a_package_that_is_missing(env, absent, command):
+    """In a process of its own, where nothing has imported it."""
+    program = f"import sys; sys.modules[{absent!r}] = None; from stacx.cli.main import main; "
+    done = subprocess.run(
+        [sys.executable, "-c", program + "sys.exit(main())", "train", "--env", env],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("stacx: ")
+    assert absent in done.stderr
+    assert done.stderr.endswith(f"{command}\n")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--actor-devices", "0", "1", "2", "--num-actors", "3"],
+            "--actor-devices 0 1 2: there are only devices 0 to 1, each to be named once",
+        ),
+        (["--learner-devices", "5"], "--learner-devices 5: there are only devices 0 to 1, each"),
+        (
+            ["--learner-devices", "0", "1", "--num-envs", "5"],
+            "--num-envs 5 does not divide over 2 learner devices: change it or --learner-devices",
+        ),
+        (
+            ["--actor-devices", "0", "1"],
+            "--actor-devices names 2 devices for 1 actors: name fewer, or raise --num-actors",
+        ),
+    ],
+)
+def test_devices_that_there_are_not(refused, monkeypatch, arguments, message):
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1] * 2)
+    assert message in refused("--env", "gym:CartPole-v1", *arguments)
 
 
 def test_an_environment_that_returns_nan_ends_the_run(users_module, tmp_path, capsys):

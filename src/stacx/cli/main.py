@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         fail(str(error))
         return 2
+    except ModuleNotFoundError as error:  # of a user's own modules, there are other errors
+        fail(f"{error.name} is not installed: pip install . in stacx's project directory")
+        return 2
     except Interrupted as stop:
         fail(str(stop))
         return 128 + stop.signum
