@@ -140,7 +140,7 @@ class Config:
     env_timeout: float = 60.0  # loading a level may take half a minute, and is no fault
     """Seconds after which environments that do not answer are given up and restarted."""
     max_env_restarts: int = 3  # survives a rare crash; what always hangs ends within minutes
-    """Batches of environments that may be restarted, having raised or not answered."""
+    """Batches of environments that a run may restart in all, having raised or not answered."""
 
     # --- the network ---
     torso: str = _PRESET

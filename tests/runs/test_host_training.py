@@ -103,7 +103,30 @@ def test_what_a_run_says(tmp_path, capsys):
     assert stacx.load(tmp_path / "run").num_actions == 3
 
 
-def test_a_resumed_run_goes_on_from_exactly_what_was_saved(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def stopped_run(tmp_path, monkeypatch):
+    """A run that a signal has stopped after its tenth update."""
+
+    def stop(**settings):
+        original = RunDirectory.append_metrics
+
+        def signalled(directory, lines):
+            original(directory, lines)
+            if lines[0]["updates"] == 10:
+                training.signal.raise_signal(training.signal.SIGTERM)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunDirectory, "append_metrics", signalled)
+            with pytest.raises(stacx.Interrupted) as caught:
+                train(tmp_path / "run", **settings)
+        assert "--resume" in message_of(caught)
+        assert newest_checkpoint(tmp_path / "run").name == "10"
+        return tmp_path / "run"
+
+    return stop
+
+
+def test_a_resumed_run_goes_on_from_exactly_what_was_saved(stopped_run, monkeypatch, capsys):
     """But its environments begin with other seeds."""
     prepared, seeds = [], []
     prepare, next_seed = ActorLearnerRuntime.prepare, ActorLearnerRuntime.next_seed
@@ -118,20 +141,7 @@ def test_a_resumed_run_goes_on_from_exactly_what_was_saved(tmp_path, monkeypatch
 
     monkeypatch.setattr(ActorLearnerRuntime, "prepare", noted_prepare)
     monkeypatch.setattr(ActorLearnerRuntime, "next_seed", noted_seed)
-    original = RunDirectory.append_metrics
-
-    def signalled(directory, lines):
-        original(directory, lines)
-        if lines[0]["updates"] == 10:
-            training.signal.raise_signal(training.signal.SIGTERM)
-
-    directory = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(RunDirectory, "append_metrics", signalled)
-        with pytest.raises(stacx.Interrupted) as caught:
-            train(directory)
-    assert "--resume" in message_of(caught)
-    assert newest_checkpoint(directory).name == "10"
+    directory = stopped_run()
     saved = final_arrays(directory)
     train(directory, resume=True, quiet=False)
     assert prepared[1].keys() == saved.keys()
@@ -185,6 +195,18 @@ def test_environments_that_fail_once_are_restarted(tmp_path, fault, place, vecto
     lines = steady(tmp_path / "run")
     assert lines[-1]["updates"] == 20
     assert lines[-1]["environment_restarts"] == 1
+
+
+def test_restarts_are_counted_on_in_a_resumed_run(stopped_run, tmp_path):
+    """And count for the limit."""
+    settings = {"max_env_restarts": 1, **faulty("error", "step", once=str(tmp_path / "once"))}
+    with pytest.warns(stacx.TrainingWarning, match="1 of at most 1 times"):
+        directory = stopped_run(**settings)
+    (tmp_path / "once").unlink()
+    with pytest.raises(stacx.BrokenEnvironmentError, match="one more than --max-env-restarts 1"):
+        train(directory, resume=True, **settings)
+    train(directory, resume=True, **settings)
+    assert [line["environment_restarts"] for line in steady(directory)] == [1] * 4
 
 
 @pytest.fixture

@@ -338,6 +338,7 @@ class _Training:
         with writing_to(self._directory.path):
             kept = self._directory.truncate_metrics(updates)
         self._last_lines = {line["seed"]: line for line in kept}
+        self._runtime.count_on_from(list(self._last_lines.values()))
 
     def _leave(self, updates: int, signum: int) -> None:
         self._say_farewell()

@@ -124,6 +124,11 @@ class ActorLearnerRuntime:
             jax.eval_shape(self._init),
         )
 
+    def count_on_from(self, lines: list[dict[str, Any]]) -> None:
+        """Restarts of environments, which have nothing to do with the learner's arrays."""
+        for line in lines:
+            self._restarts = line.get("environment_restarts", 0)
+
     def prepare(self, state: HostTrainState) -> HostTrainState:
         """Starts the actors, and compiles the update while they compile their inference."""
         config = self.config

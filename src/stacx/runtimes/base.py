@@ -46,6 +46,10 @@ class Runtime(Protocol):
         """The shapes, types and shardings of a state, for restoring one."""
         ...
 
+    def count_on_from(self, lines: list[dict[str, Any]]) -> None:
+        """Before `prepare` of a run that is resumed: its last line of metrics, for each seed."""
+        ...
+
     def prepare(self, state: Any) -> Any:
         """Compiles, and starts what goes on beside the updates. Returns the state to go on from."""
         ...

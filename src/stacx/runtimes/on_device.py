@@ -90,6 +90,9 @@ class OnDeviceRuntime:
             self._shardings,
         )
 
+    def count_on_from(self, lines: list[dict[str, Any]]) -> None:
+        """All counts are in the state."""
+
     def prepare(self, state: TrainState) -> TrainState:
         return self.run(state, 0)
 
