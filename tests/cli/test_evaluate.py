@@ -266,13 +266,14 @@ def test_an_environment_on_the_cpu(evaluation, board, tmp_path):
         assert gif.info["duration"] == 100
 
 
-def test_scores_are_normalised_where_they_are_published(evaluation, board, monkeypatch):
+def test_frames_and_scores_are_reported_as_in_training(evaluation, board, monkeypatch):
     directory, make = board("scored_board"), environments.make
-    scores = ReferenceScores(random=2.0, human=10.0)
-    monkeypatch.setattr(
-        environments, "make", lambda *env: dataclasses.replace(make(*env), scores=scores)
-    )
-    assert evaluation(directory, "--episodes", 3)["human_normalised_score"] == 0.25
+    known = {"scores": ReferenceScores(random=2.0, human=9.0), "frames_per_step": 4}
+    monkeypatch.setattr(environments, "make", lambda *env: dataclasses.replace(make(*env), **known))
+    outcome = evaluation(directory, "--episodes", 3)
+    assert outcome["human_normalised_score"] == 0.2857143
+    assert outcome["frames"] == 4 * 4 * 3
+    assert isinstance(outcome["frames"], int)
 
 
 def test_an_environment_on_the_cpu_that_raises(board, capsys):

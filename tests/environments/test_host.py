@@ -1,5 +1,6 @@
 """Episodes that end in every way, in every autoreset mode, as the learner is to see them."""
 
+import dataclasses
 import functools
 
 import jax
@@ -331,3 +332,11 @@ def test_scores_are_normalised_by_a_random_policy_and_a_person():
     assert scores.normalised(-20.0) == 0
     assert scores.normalised(10.0) == 1
     assert scores.normalised(25.0) == 1.5
+
+
+def test_what_is_usual_to_report():
+    plain = environment_of(lambda *_, **__: None)
+    assert plain.reported(10, 5.0) == {}
+    game = dataclasses.replace(plain, frames_per_step=4, scores=ReferenceScores(-20.0, 10.0))
+    assert game.reported(10, 10.0) == {"frames": 40, "human_normalised_score": 1.0}
+    assert game.reported(10, None) == {"frames": 40, "human_normalised_score": None}

@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
             policies[config.seed], environment, seed=parsed.seed, greedy=parsed.greedy
         )
         print(f"gif: {write_gif(frames, parsed.gif, frames_per_second(environment))}")
-    returns = []
+    returns, steps = [], 0
     for seed, policy in policies.items():
         result = evaluate(
             policy,
@@ -68,6 +68,7 @@ def run(arguments: Sequence[str]) -> int:
             greedy=parsed.greedy,
         )
         returns.append(result.returns.astype(np.float64))
+        steps += int(result.lengths.sum())
         print(
             f"seed {seed}: return {result.returns.mean():.4g} +- {result.returns.std():.3g}, "
             f"length {result.lengths.mean():.4g}, over {parsed.episodes} episodes"
@@ -80,10 +81,9 @@ def run(arguments: Sequence[str]) -> int:
         "mean_return_by_seed": [_rounded(r.mean()) for r in returns],
         "greedy": parsed.greedy,
     }
-    scores = getattr(environment, "scores", None)
-    if scores is not None:
-        normalised = scores.normalised(float(everything.mean()))
-        outcome["human_normalised_score"] = _rounded(normalised)
+    if isinstance(environment, environments.HostEnvironment):
+        reported = environment.reported(steps, float(everything.mean()))
+        outcome |= {k: _rounded(v) if isinstance(v, float) else v for k, v in reported.items()}
     print(json.dumps(outcome, allow_nan=False))
     return 0
 

@@ -105,6 +105,20 @@ class HostEnvironment:
         """Whether observations and actions can be encoded. Raises `ConfigError` if not."""
         _ = self.observations, self.actions
 
+    def reported(self, steps: int, mean_return: float | None) -> dict[str, Any]:
+        """What is usual to report of so many steps: frames, if a step takes several, and a score.
+
+        The score is null where there is no return yet.
+        """
+        known: dict[str, Any] = {}
+        if self.frames_per_step != 1:
+            known["frames"] = steps * self.frames_per_step
+        if self.scores is not None:
+            known["human_normalised_score"] = (
+                None if mean_return is None else self.scores.normalised(mean_return)
+            )
+        return known
+
     @property
     def observation_shape(self) -> tuple[int, ...]:
         """Shape of one encoded observation."""

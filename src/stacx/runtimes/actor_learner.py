@@ -189,18 +189,10 @@ class ActorLearnerRuntime:
             **{name: round(share, 4) for name, share in self._interval_shares.read().items()},
         }
         self._interval_shares.restart()
-        return [line | self._score(line) | metrics for line in lines]
-
-    def _score(self, line: dict[str, Any]) -> dict[str, Any]:
-        """What is usual to report of the environment, for a line of metrics."""
-        known: dict[str, Any] = {}
-        if self.environment.frames_per_step != 1:
-            known["frames"] = line["env_steps"] * self.environment.frames_per_step
-        if self.environment.scores is not None:
-            score = line["episode_return"]
-            normalised = None if score is None else self.environment.scores.normalised(score)
-            known["human_normalised_score"] = normalised
-        return known
+        return [
+            line | self.environment.reported(line["env_steps"], line["episode_return"]) | metrics
+            for line in lines
+        ]
 
     def policy_specification(self) -> dict[str, Any]:
         return {
