@@ -11,7 +11,7 @@ from support import message_of
 
 import stacx.config
 from stacx.agents import AGENTS, METAPARAMETERS, SUITES
-from stacx.config import flag_of
+from stacx.config import OF_ACTORS, flag_of
 from stacx.errors import ConfigError
 
 
@@ -289,3 +289,21 @@ def test_outer_values_go_by_metaparameter():
 def test_a_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().seed = 3
+
+
+def test_what_a_setting_is_where_it_is_not_given():
+    config = Config(env="gymnax:Catch-bsuite", suite="atari", agent="stac", gamma=0.5, seed=3)
+    assert config.usual("num_actors") == config.presets()["num_actors"]
+    assert config.usual("gamma").value == 0.995
+    assert config.usual("heads") == (1, "agent stac")
+    assert config.usual("suite") == ("classic", "default")
+    assert config.usual("seed") == (0, "default")
+
+
+def test_a_presets_own_value_is_no_wish():
+    config = Config(env="gymnax:Catch-bsuite", suite="atari", queue_size=1)
+    assert config.num_actors > 1
+    config.require_usual(OF_ACTORS, "here")
+    with pytest.raises(ConfigError) as caught:
+        dataclasses.replace(config, queue_size=2).require_usual(OF_ACTORS, "here")
+    assert message_of(caught) == "--queue-size has no effect here: leave it out"

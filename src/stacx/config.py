@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
@@ -18,10 +18,15 @@ import tyro
 from stacx.agents import AGENTS, ENVIRONMENTS, METAPARAMETERS, SUITES, Setting, suite_of
 from stacx.errors import ConfigError
 
-__all__ = ["METAPARAMETERS", "Config", "flag_of"]
+__all__ = ["METAPARAMETERS", "OF_ACTORS", "Config", "flag_of"]
 
 _PLACE = {"actor_devices", "learner_devices", "vectorization", "env_timeout", "max_env_restarts"}
 """Settings with which a run may be resumed differently."""
+OF_ACTORS = (
+    *("num_actors", "actor_devices", "learner_devices", "queue_size", "deterministic"),
+    *("vectorization", "env_timeout", "max_env_restarts"),
+)
+"""Settings that only environments on the CPU have a use for."""
 _PRESET: Any = object()
 """Stands for "as the presets say" until `Config.__post_init__` has run."""
 
@@ -219,6 +224,23 @@ class Config:
         switches = {"tune": tune, "heads": Setting(agent.heads, source)}
         return SUITES[self.suite] | ENVIRONMENTS.get(self.env, {}) | switches
 
+    def usual(self, name: str) -> Setting:
+        """What a setting is where it is not given."""
+        if name == "suite":
+            return Setting(suite_of(self.env), "default")
+        default = self.__dataclass_fields__[name].default
+        return self.presets().get(name, Setting(default, "default"))
+
+    def require_usual(self, names: Iterable[str], reason: str) -> None:
+        """Refuses settings that would have no effect, if they were given.
+
+        Raises:
+            ConfigError: if one is not what it is where it is not given.
+        """
+        for name in names:
+            if getattr(self, name) != self.usual(name).value:
+                raise ConfigError(f"{flag_of(name)} has no effect {reason}: leave it out")
+
     def to_json(self) -> str:
         """All settings as a JSON object, readable by `from_json`."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -356,6 +378,8 @@ def _check_ranges(config: Config) -> None:
                 f"--initial-{name.replace('_', '-')} has no effect, since {name} is not tuned: "
                 f"set {flag_of(_field(name))}, or tune it with --tune"
             )
+    if config.deterministic:
+        config.require_usual(["queue_size"], "with --deterministic, which bounds the queue itself")
     try:
         arguments = json.loads(config.env_args)
     except ValueError:

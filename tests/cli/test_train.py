@@ -138,6 +138,22 @@ def test_a_resumed_run_may_call_what_is_named_on_the_command_line(tiny_run, trai
         ),
         (["--torso", "no.module:torso"], "cannot import 'no.module'"),
         (["--overlap", "3"], "--overlap must be 0"),
+        (["--num-actors", "2"], "--num-actors has no effect for gymnax:CartPole-v1, which steps "),
+        (["--actor-devices", "0"], "--actor-devices has no effect for gymnax:CartPole-v1, which"),
+        (["--learner-devices", "0"], "--learner-devices has no effect for gymnax:CartPole-v1, "),
+        (["--queue-size", "2"], "--queue-size has no effect for gymnax:CartPole-v1, which steps "),
+        (["--deterministic"], "--deterministic has no effect for gymnax:CartPole-v1, which steps"),
+        (["--vectorization", "async"], "--vectorization has no effect for gymnax:CartPole-v1, wh"),
+        (["--env-timeout", "9"], "--env-timeout has no effect for gymnax:CartPole-v1, which step"),
+        (["--max-env-restarts", "9"], "--max-env-restarts has no effect for gymnax:CartPole-v1,"),
+        (
+            ["--env", "gym:CartPole-v1", "--deterministic", "--queue-size", "2"],
+            "--queue-size has no effect with --deterministic, which bounds the queue itself: leave",
+        ),
+        (
+            ["--env", "atari:Pong", "--vectorization", "async"],
+            "--vectorization has no effect for atari:Pong, which makes batches of its own: lea",
+        ),
         (["--resume"], "--resume needs --run-dir"),
         (["--resume", "--run-dir", "none"], "none is not a run directory: there is no such dir"),
         (["surplus"], "Unrecognized options: surplus"),
@@ -203,6 +219,9 @@ class Speech(gymnasium.Env):
     observation_space = gymnasium.spaces.Text(5)
     action_space = gymnasium.spaces.Discrete(2)
 
+def batches(num_envs):
+    return gymnasium.make_vec("CartPole-v1", num_envs)
+
 def of_levers():
     return Lever
 
@@ -223,6 +242,10 @@ def users_module(tmp_path):
         (["--env", "users_game:number"], "module 'users_game' has no function 'number'"),
         (["--env", "users_game:raises"], "users_game:raises raised RuntimeError: not today"),
         (["--env", "users_game:nothing"], "must return a Gymnasium environment"),
+        (
+            ["--env", "users_game:batches", "--vectorization", "sync"],
+            "--vectorization has no effect for users_game:batches, which makes batches of its own",
+        ),
         (["--env", "users_game:of_levers"], "must return a Gymnasium environment"),
         (["--env", "users_game:Lever"], "users_game:Lever has continuous actions (Box("),
         (["--env", "users_game:Speech"], "users_game:Speech has observations of Text, which"),

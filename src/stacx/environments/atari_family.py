@@ -54,6 +54,7 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
         f"atari:{name}",
         *spaces,
         factory,
+        batches_itself=True,
         frames_per_step=settings["frameskip"],
         scores=reference_scores().get(name),
         steps_per_second=60 / settings["frameskip"],

@@ -149,7 +149,9 @@ def _of_batches(env: str, make_many: Callable[..., VectorEnv], first: VectorEnv)
 
     spaces = first.single_observation_space, first.single_action_space
     first.close()
-    return HostEnvironment(env, *spaces, make_vector, steps_per_second=_rate(first))
+    return HostEnvironment(
+        env, *spaces, make_vector, batches_itself=True, steps_per_second=_rate(first)
+    )
 
 
 def _rate(environment: gymnasium.Env | VectorEnv) -> float:

@@ -84,6 +84,8 @@ class HostEnvironment:
     single_action_space: gymnasium.Space
     """Of a single environment."""
     make_vector: VectorFactory
+    batches_itself: bool = False
+    """Whether there are no single environments, and `vectorization` has no effect."""
     frames_per_step: int = 1
     """Frames of the game that one step takes."""
     scores: ReferenceScores | None = None

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from stacx.agents import METAPARAMETERS, Setting, suite_of
+from stacx.agents import METAPARAMETERS
 from stacx.config import Config, flag_of
 from stacx.core.metaparameters import hyperparameters, initial_logits
 from stacx.runs.lines import summary
@@ -93,11 +93,11 @@ class TrainingConsole:
 
 def _settings(config: Config) -> Iterator[tuple[str, str, str]]:
     """Name, value and source of the settings that have an effect or were given."""
-    presets = config.presets() | {"suite": Setting(suite_of(config.env), "default")}
+    presets = {"suite", *config.presets()}
     idle = _without_effect(config)
     for field in dataclasses.fields(config):
         name, value = field.name, getattr(config, field.name)
-        usual = presets.get(name, Setting(field.default, "default"))
+        usual = config.usual(name)
         text = _text(value)
         if name == "tune":
             text = "all" if config.tuned == METAPARAMETERS else value.replace(",", ", ")

@@ -74,6 +74,10 @@ class ActorLearnerRuntime:
                 f"--num-seeds must be 1 for {config.env}, whose environments step on the CPU: "
                 "train each seed with a run of its own, --seed 0, --seed 1, ..."
             )
+        if environment.batches_itself:
+            config.require_usual(
+                ["vectorization"], f"for {config.env}, which makes batches of its own"
+            )
         self.config = config
         self.environment = environment
         self.network = ActorCriticNetwork(

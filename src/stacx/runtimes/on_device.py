@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from stacx.agents import METAPARAMETERS
-from stacx.config import Config
+from stacx.config import OF_ACTORS, Config
 from stacx.core.distributions import distribution, draw_noise
 from stacx.core.learner import Learner, LearnerState
 from stacx.environments import OnDeviceEnvironment, Transition, VectorEnvironment, VectorState
@@ -60,6 +60,7 @@ class OnDeviceRuntime:
     def __init__(self, config: Config, environment: OnDeviceEnvironment):
         if config.overlap:
             raise ConfigError("--overlap must be 0: on-device runs do not overlap trajectories yet")
+        config.require_usual(OF_ACTORS, f"for {config.env}, which steps on the device")
         if config.total_updates >= 2**31:
             raise ConfigError("--steps must be less than 2^31 updates")
         self.config = config
