@@ -4,16 +4,18 @@
     python benchmarks/host_training.py --env atari:Breakout --set torso=shallow
     python benchmarks/host_training.py --env atari:Breakout --set compute_dtype=bfloat16
     python benchmarks/host_training.py --env gym:CartPole-v1 --peers PYTHON
+    python benchmarks/host_training.py --env atari:Breakout --peers PYTHON --peer sample-factory
 
 Raw stepping takes random actions in the same vector environment. Contenders take turns, so that a
-machine's drift hits all alike; medians over rounds. PYTHON is an interpreter that has
-Stable-Baselines3 (benchmarks/peers.py). On a machine with several devices the settings
-`actor_devices` and `learner_devices` say where what runs.
+machine's drift hits all alike; medians over rounds. PYTHON is an interpreter that has the peers
+(benchmarks/peers.py). On a machine with several devices the settings `actor_devices` and
+`learner_devices` say where what runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import subprocess
 import time
@@ -30,7 +32,8 @@ from stacx.environments import HostEnvironment, HostVector
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
 from stacx.runtimes.compilation import enable_compile_cache, run_cpu_programs_at_once
 
-PEERS = Path(__file__).with_name("peers.py")
+SCRIPT = Path(__file__).with_name("peers.py")
+PEERS = {"sb3": "SB3 A2C", "sample-factory": "sample-factory APPO"}
 
 
 def main() -> None:
@@ -42,8 +45,10 @@ def main() -> None:
     parser.add_argument("--agents", nargs="*", default=["impala", "stac", "impala-aux", "stacx"])
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--warm-up", type=int, default=3, metavar="UPDATES")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", metavar="PYTHON")
+    parser.add_argument("--peer", nargs="*", default=["sb3"], choices=PEERS)
     arguments = parser.parse_args()
     enable_compile_cache()
     run_cpu_programs_at_once()
@@ -56,9 +61,13 @@ def main() -> None:
     }
     for agent in arguments.agents:
         config = Config(agent=agent, **settings)
-        contenders[agent] = lambda config=config: training(environment, config, arguments.seconds)
-    if arguments.peers:
-        contenders["SB3 A2C"] = lambda: peer(arguments.peers, arguments.env, arguments.seconds)
+        contenders[agent] = functools.partial(
+            training, environment, config, arguments.warm_up, arguments.seconds
+        )
+    for name in arguments.peer if arguments.peers else ():
+        contenders[PEERS[name]] = functools.partial(
+            peer, arguments.peers, name, arguments.env, arguments.seconds
+        )
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     remarks: dict[str, str] = {}
     for _ in range(arguments.rounds):
@@ -68,11 +77,13 @@ def main() -> None:
     _print_table(rates, remarks)
 
 
-def training(environment: HostEnvironment, config: Config, seconds: float) -> tuple[float, str]:
-    """Steps per second from the tenth update on, and the breakdown of time."""
+def training(
+    environment: HostEnvironment, config: Config, warm_up: int, seconds: float
+) -> tuple[float, str]:
+    """Steps per second after `warm_up` updates, and the breakdown of time."""
     runtime = ActorLearnerRuntime(config, environment)
     try:
-        state = runtime.run(runtime.prepare(runtime.init()), 10, lambda: False)
+        state = runtime.run(runtime.prepare(runtime.init()), warm_up, lambda: False)
         runtime.restart_shares()
         start, updates = time.perf_counter(), 0
         while (elapsed := time.perf_counter() - start) < seconds:
@@ -98,11 +109,10 @@ def raw_stepping(environment: HostEnvironment, config: Config, seconds: float) -
     return steps * config.num_envs / elapsed, ""
 
 
-def peer(python: str, env: str, seconds: float) -> tuple[float, str]:
+def peer(python: str, name: str, env: str, seconds: float) -> tuple[float, str]:
     """Steps per second of a peer, in a process of its own."""
-    done = subprocess.run(
-        [python, str(PEERS), env, str(seconds)], capture_output=True, text=True, check=True
-    )
+    command = [python, str(SCRIPT), name, env, str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1]), ""
 
 
