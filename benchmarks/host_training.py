@@ -31,6 +31,7 @@ from stacx.config import Config
 from stacx.environments import HostEnvironment, HostVector
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
 from stacx.runtimes.compilation import enable_compile_cache, run_cpu_programs_at_once
+from stacx.types import Discrete
 
 SCRIPT = Path(__file__).with_name("peers.py")
 PEERS = {"sb3": "SB3 A2C", "sample-factory": "sample-factory APPO"}
@@ -96,6 +97,7 @@ def training(
 
 def raw_stepping(environment: HostEnvironment, config: Config, seconds: float) -> tuple[float, str]:
     """The vector environment alone, with random actions, one batch per actor."""
+    assert isinstance(environment.action_space, Discrete)
     vector = HostVector(environment, config.num_envs)
     vector.reset()
     actions = np.random.default_rng(0).integers(

@@ -48,7 +48,7 @@ def main() -> None:
 def training(agent: str, num_envs: int) -> Callable[[], Any]:
     """A call that trains for `STEPS` steps, going on from the last."""
     config = Config(agent=agent, num_envs=num_envs, mlp_widths=(64, 64), steps=10**9)
-    runtime = OnDeviceRuntime(config, environments.make(config.env))
+    runtime = OnDeviceRuntime(config, _cartpole())
     state = runtime.init()
 
     def call() -> Any:
@@ -61,7 +61,7 @@ def training(agent: str, num_envs: int) -> Callable[[], Any]:
 
 def raw_stepping(num_envs: int) -> Callable[[], Any]:
     """A call that steps the vector environment with random actions, and learns nothing."""
-    vector = VectorEnvironment(environments.make("gymnax:CartPole-v1"))
+    vector = VectorEnvironment(_cartpole())
     num_actions = vector.environment.num_actions
 
     @jax.jit
@@ -77,6 +77,12 @@ def raw_stepping(num_envs: int) -> Callable[[], Any]:
         return jax.lax.scan(step, (state, key), None, length=STEPS // num_envs)[1].sum()
 
     return lambda: run(jax.random.key(0))
+
+
+def _cartpole() -> environments.OnDeviceEnvironment:
+    environment = environments.make("gymnax:CartPole-v1")
+    assert isinstance(environment, environments.OnDeviceEnvironment)
+    return environment
 
 
 if __name__ == "__main__":
