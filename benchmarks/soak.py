@@ -2,7 +2,9 @@
 
     python benchmarks/soak.py [--minutes 60] [--output DIR] [-- FLAGS OF STACX TRAIN]
 
-Prints the resident memory every five minutes, then ends the run with SIGTERM. Linux only.
+Prints every five minutes how much memory is resident, and how much the process has of its own,
+resident or swapped out (RssAnon + VmSwap): only the latter tells of a leak, since the system takes
+unused pages back. Then ends the run with SIGTERM. Linux only.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+_MEMORY = ("VmRSS", "RssAnon", "VmSwap")
+
 
 def main() -> None:
     """Prints minutes, MiB, threads and environment steps."""
@@ -26,7 +30,9 @@ def main() -> None:
     command = [sys.executable, "-m", "stacx.cli.main", "train", "--env", "gym:CartPole-v1"]
     command += ["--steps", "10B", "--log-points", "1000000", "--quiet"]
     process = subprocess.Popen([*command, "--run-dir", str(arguments.output), *arguments.flags])
-    print("| minute | resident MiB | threads | steps |\n|---|---|---|---|", flush=True)
+    print(
+        "| minute | resident MiB | own MiB | threads | steps |\n|---|---|---|---|---|", flush=True
+    )
     start = time.monotonic()
     for minute in range(5, arguments.minutes + 1, 5):
         while time.monotonic() - start < 60 * minute:
@@ -37,9 +43,11 @@ def main() -> None:
             line.split(":", 1)
             for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
         )
-        memory = int(status["VmRSS"].split()[0]) / 1024
+        memory = {name: int(status[name].split()[0]) / 1024 for name in _MEMORY}
+        own = memory["RssAnon"] + memory["VmSwap"]
         steps = steps_of(arguments.output / "metrics.jsonl")
-        print(f"| {minute} | {memory:.0f} | {int(status['Threads'])} | {steps:,} |", flush=True)
+        row = f"{minute} | {memory['VmRSS']:.0f} | {own:.1f} | {int(status['Threads'])} | {steps:,}"
+        print(f"| {row} |", flush=True)
     process.send_signal(signal.SIGTERM)
     print(f"exit code after SIGTERM: {process.wait(timeout=60)}")
 
