@@ -108,9 +108,10 @@ def write_rows(path: Path, name: str, rows: list[dict[str, Any]]) -> None:
     if path.exists():
         with path.open() as file:
             others = [row for row in csv.DictReader(file) if row["task"] != name]
+    columns = list(dict.fromkeys(column for row in [*rows, *others] for column in row))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(others)
         for row in rows:

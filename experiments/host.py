@@ -20,18 +20,27 @@ import stacx
 from stacx.reporting import plot_runs
 
 MASKED = {"reward_scale": 0.01}
+PONG = {
+    "torso": "shallow",
+    "head_widths": (),
+    "num_envs": 8,
+    "trajectory_length": 10,
+    "gamma": 0.99,
+    "rmsprop_eps": 1e-4,
+    "rmsprop_initial": 1.0,
+}
 TASKS = {
     "gym-cartpole": Task("gym:CartPole-v1", 1_000_000, seeds=3, agents=("impala", "stacx")),
-    "lunarlander": Task("gym:LunarLander-v3", 3_000_000, seeds=3, agents=("impala", "stacx")),
+    "lunarlander": Task(
+        "gym:LunarLander-v3", 3_000_000, seeds=3, agents=("impala", "stac", "stacx")
+    ),
     "masked-recurrent": Task(
         "masked:make", 2_000_000, seeds=2, agents=("stacx",), settings=MASKED | {"lstm_size": 64}
     ),
     "masked-feedforward": Task(
         "masked:make", 2_000_000, seeds=2, agents=("stacx",), settings=MASKED
     ),
-    "pong": Task(
-        "atari:Pong", 8_000_000, seeds=1, agents=("stacx",), settings={"torso": "shallow"}
-    ),
+    "pong": Task("atari:Pong", 6_000_000, seeds=1, agents=("impala",), settings=PONG),
 }
 SOLVED = {
     "gym-cartpole": 475.0,

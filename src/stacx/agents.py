@@ -126,9 +126,9 @@ ENVIRONMENTS: dict[str, dict[str, Setting]] = {
     "gym:LunarLander-v3": {
         "reward_scale": Setting(0.01, "keeps auxiliary heads closer; docs/results/atari.md"),
         "gamma": Setting(0.995, "episodes of hundreds of steps; not tuned"),
-        "g_e": Setting(1e-4, "in proportion to the rewards; docs/results/atari.md"),
-        "rmsprop_eps": Setting(0.01, "in proportion to the gradients; docs/results/atari.md"),
-        "steps": Setting(3_000_000, "solved by IMPALA by then; docs/results/atari.md"),
+        "g_e": Setting(1e-5, "in proportion to the rewards; docs/results/atari.md"),
+        "rmsprop_eps": Setting(0.003, "in proportion to the gradients; docs/results/atari.md"),
+        "steps": Setting(3_000_000, "solved by then; docs/results/atari.md"),
     },
     "gymnax:Acrobot-v1": {
         "reward_scale": Setting(0.1, "tuned for IMPALA, docs/results/classic.md")
