@@ -67,6 +67,7 @@ def test_processes_by_option():
     vector = make("gym:CartPole-v1").make_vector(3, vectorization="async")
     assert isinstance(vector, AsyncVectorEnv)
     assert vector.processes == []
+    assert vector.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP  # known before the reset
     vector.reset()
     assert len(vector.processes) == 3
     vector.close()
@@ -160,6 +161,10 @@ class NeverResets(OwnBatch):
     metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012
 
 
+class SaysNothing(OwnBatch):
+    metadata = {}  # noqa: RUF012
+
+
 class Speaks(Scripted):
     observation_space = gymnasium.spaces.Text(5)
 
@@ -179,6 +184,11 @@ class Speaks(Scripted):
         ),
         (lambda num_envs: OwnBatch(8), " returned 8 environments when num_envs was 1"),
         (NeverResets, " does not reset its episodes (autoreset_mode is Disabled): make it with"),
+        (
+            SaysNothing,
+            " is a VectorEnv that does not say how it resets its episodes: give its class metadata "
+            '= {"autoreset_mode": AutoresetMode.NEXT_STEP}, or SAME_STEP',
+        ),
         (lambda: gymnasium.make("Pendulum-v1"), " has continuous actions (Box(-2.0, 2.0, (1,), "),
         (lambda: Speaks([]), " has observations of Text, which have no fixed size: stacx takes"),
         (lambda: Scripted, " must return a Gymnasium environment, a gymnax one or a stacx.OnDev"),

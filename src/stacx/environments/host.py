@@ -286,9 +286,17 @@ class HostVector:
 
 
 def resets_in_same_step(vector: VectorEnv, env: str) -> bool:
-    """Which of the autoreset modes it is. Raises `ConfigError` if there is no autoreset."""
-    mode = vector.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
-    mode = AutoresetMode(mode)
+    """Which of the autoreset modes it is.
+
+    Raises:
+        ConfigError: if there is no autoreset, or it does not say which it is.
+    """
+    if "autoreset_mode" not in vector.metadata:
+        raise ConfigError(
+            f"{env} is a VectorEnv that does not say how it resets its episodes: give its class "
+            'metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}, or SAME_STEP'
+        )
+    mode = AutoresetMode(vector.metadata["autoreset_mode"])
     if mode == AutoresetMode.DISABLED:
         raise ConfigError(
             f"{env} does not reset its episodes (autoreset_mode is Disabled): make it with "

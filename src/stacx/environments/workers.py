@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import AsyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
 _IMPORTED = "stacx.environments.guard"
@@ -26,8 +26,17 @@ class Workers(AsyncVectorEnv):
     batch by then, and others can end its processes.
     """
 
-    def __init__(self, functions: Sequence[Callable[[], gymnasium.Env]], **settings: Any):
-        self._start = functools.partial(super().__init__, functions, worker=_work, **settings)
+    def __init__(
+        self,
+        functions: Sequence[Callable[[], gymnasium.Env]],
+        *,
+        autoreset_mode: AutoresetMode,
+        **settings: Any,
+    ):
+        self.metadata = {"autoreset_mode": autoreset_mode}
+        self._start = functools.partial(
+            super().__init__, functions, worker=_work, autoreset_mode=autoreset_mode, **settings
+        )
         self._state = AsyncState.DEFAULT
         self._killed = False
         self.parent_pipes, self.processes = [], []
