@@ -1,5 +1,6 @@
 """Episodes of environments that step on the CPU are counted once each, whole, and raw."""
 
+import dataclasses
 import functools
 import threading
 import time
@@ -214,6 +215,19 @@ def test_an_environment_without_pictures_cannot_be_filmed(function):
         "o:f cannot be drawn: its render returns no picture [H, W, 3] when it is made with "
         "render_mode rgb_array"
     )
+
+
+@pytest.mark.parametrize("play", [functools.partial(stacx.evaluate, episodes=1), record_episode])
+def test_batches_are_made_as_in_the_run(play):
+    environment, asked = environment_of(), []
+
+    def make_vector(num_envs, *, vectorization="auto", film=False):
+        asked.append(vectorization)
+        return environment.make_vector(num_envs, film=film)
+
+    noted = dataclasses.replace(environment, make_vector=make_vector)
+    play(make_policy(0.0, vectorization="async"), noted)
+    assert asked == ["async"]
 
 
 def test_a_game_of_atari_is_played_and_filmed():

@@ -131,7 +131,9 @@ def _playing(
     patience = config.env_timeout * max(1.0, batch / config.num_envs)
     caller, vector = Caller(patience), None
     try:
-        vector = caller.call(HostVector, environment, batch, film=film)
+        vector = caller.call(
+            HostVector, environment, batch, vectorization=config.vectorization, film=film
+        )
         yield _Playing(policy, vector, caller, seed=seed, greedy=greedy)
     except StacxError:
         raise
