@@ -154,6 +154,7 @@ RANGES = {
         "checkpoint_points": (-1,),
         "checkpoint_minutes": (-1.0,),
     },
+    "less than 2^31 updates": {"steps": (10**15,)},
     "below": {"seed": (2**31,), "overlap": (20, 21)},
     "float32": {"compute_dtype": ("float16",), "matmul_precision": ("highest",)},
     "a JSON object": {"env_args": ("", "[1]", "3", "{a: 1}", "null")},

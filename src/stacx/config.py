@@ -367,6 +367,7 @@ def _check_ranges(config: Config) -> None:
         require(getattr(config, name) in choices, name, _listed(choices))
     require(config.seed < 2**31, "seed", "below 2^31")
     require(config.overlap < config.trajectory_length, "overlap", "below --trajectory-length")
+    require(config.total_updates < 2**31, "steps", "less than 2^31 updates")
     require(config.reward_clip is None or config.reward_clip > 0, "reward_clip", "positive")
     for name in METAPARAMETERS:
         value = config.initial_value(name)

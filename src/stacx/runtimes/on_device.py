@@ -61,8 +61,6 @@ class OnDeviceRuntime:
         if config.overlap:
             raise ConfigError("--overlap must be 0: on-device runs do not overlap trajectories yet")
         config.require_usual(OF_ACTORS, f"for {config.env}, which steps on the device")
-        if config.total_updates >= 2**31:
-            raise ConfigError("--steps must be less than 2^31 updates")
         self.config = config
         self.network = make_network(config, environment)
         self.learner = Learner(config, self.network)
