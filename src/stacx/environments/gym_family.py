@@ -25,6 +25,8 @@ _CONTINUOUS = {
     "BipedalWalker",
     "BipedalWalkerHardcore",
 }
+_MUJOCO = ("gymnasium.envs.mujoco", "_raise_mujoco_py_error")
+"""What makes MuJoCo's environments, or says that they are in another package now."""
 
 
 def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
@@ -42,7 +44,14 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
             make_many = functools.partial(
                 gymnasium.make_vec, name, vectorization_mode="vector_entry_point", **arguments
             )
-    return _of_single(f"gym:{name}", make_one, make_one(), make_many=make_many, drawn=_DRAWN)
+    first = make_one()
+    continuous = isinstance(first.action_space, gymnasium.spaces.Box)
+    if continuous and takes(type(first.unwrapped), "continuous"):
+        raise ConfigError(
+            f"gym:{name} has continuous actions, which are not supported yet, unless it is made "
+            """with --env-args '{"continuous": false}'"""
+        )
+    return _of_single(f"gym:{name}", make_one, first, make_many=make_many, drawn=_DRAWN)
 
 
 def from_function(
@@ -97,11 +106,14 @@ def names() -> dict[str, str | None]:
 
 
 def _obstacle(spec: Any) -> str | None:
-    made_by = spec.entry_point if isinstance(spec.entry_point, str) else ""
+    named = isinstance(spec.entry_point, str)
+    made_by = spec.entry_point if named else getattr(spec.entry_point, "__name__", "")
     if made_by.startswith("ale_py"):
         return "has raw frames: use the family atari"
-    if made_by.startswith("gymnasium.envs.mujoco") or spec.name in _CONTINUOUS:
+    if made_by.startswith(_MUJOCO) or spec.name in _CONTINUOUS:
         return "continuous actions, not supported yet"
+    if made_by == "_raise_shimmy_error":
+        return "needs the package shimmy"
     if spec.id == "tabular/CliffWalking-v0":
         return "its actions are a Box of integers: use CliffWalking-v1"
     if ".box2d." in made_by and importlib.util.find_spec("Box2D") is None:
