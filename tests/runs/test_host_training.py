@@ -209,6 +209,23 @@ def test_restarts_are_counted_on_in_a_resumed_run(stopped_run, tmp_path):
     assert [line["environment_restarts"] for line in steady(directory)] == [1] * 4
 
 
+def test_restarts_since_the_last_line_are_counted_on(tmp_path, monkeypatch):
+    count_restart = ActorLearnerRuntime.count_restart
+
+    def signalled(*arguments):
+        count_restart(*arguments)
+        training.signal.raise_signal(training.signal.SIGTERM)
+
+    run, settings = tmp_path / "run", faulty("error", "step", once=str(tmp_path / "once"))
+    with monkeypatch.context() as patch:
+        patch.setattr(ActorLearnerRuntime, "count_restart", signalled)
+        with pytest.raises(stacx.Interrupted):
+            train(run, **settings)
+    assert lines_of(run) == []
+    train(run, resume=True, **settings)
+    assert [line["environment_restarts"] for line in steady(run)] == [1] * 4
+
+
 @pytest.fixture
 def failing(tmp_path, monkeypatch):
     """The error of a run that fails, which takes a moment only once programs are compiled."""

@@ -150,7 +150,7 @@ class _Training:
         self._last_lines: dict[int, dict[str, Any]] = {}
         self._warned: set[Any] = set()
         self._seconds_per_update: float | None = None
-        self._saved: int | None = None
+        self._saved: tuple[int, dict[str, int]] | None = None
 
     def run(self, *, resume: bool) -> None:
         """From the start or the newest checkpoint to the last update."""
@@ -316,9 +316,11 @@ class _Training:
         return f"{self._directory.path} holds the metrics so far and {count}"
 
     def _save(self, updates: int, state: TrainState) -> None:
-        if updates != self._saved:
-            self._checkpoints.save(updates, state, self._runtime.policy_specification())
-            self._saved = updates
+        counts = self._runtime.counts()
+        if (updates, counts) != self._saved:
+            specification = self._runtime.policy_specification()
+            self._checkpoints.save(updates, state, specification | counts)
+            self._saved = updates, counts
 
     def _restore(self) -> tuple[int, TrainState | None]:
         """The newest whole checkpoint, if there is any, with the metrics cut back to it."""
@@ -326,7 +328,8 @@ class _Training:
             self._console.say("there is no checkpoint yet: starting from the beginning")
             self._truncate_metrics(0)
             return 0, None
-        updates, arrays, _ = self._checkpoints.load_newest()
+        updates, arrays, metadata = self._checkpoints.load_newest()
+        self._runtime.count_on_from(metadata)
         self._truncate_metrics(updates)
         steps = updates * self._config.batch_steps
         self._console.say(f"resumed at {steps:,} steps ({updates} updates)")
@@ -338,7 +341,6 @@ class _Training:
         with writing_to(self._directory.path):
             kept = self._directory.truncate_metrics(updates)
         self._last_lines = {line["seed"]: line for line in kept}
-        self._runtime.count_on_from(list(self._last_lines.values()))
 
     def _leave(self, updates: int, signum: int) -> None:
         self._say_farewell()

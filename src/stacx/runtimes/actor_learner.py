@@ -128,10 +128,12 @@ class ActorLearnerRuntime:
             jax.eval_shape(self._init),
         )
 
-    def count_on_from(self, lines: list[dict[str, Any]]) -> None:
+    def counts(self) -> dict[str, int]:
         """Restarts of environments, which have nothing to do with the learner's arrays."""
-        for line in lines:
-            self._restarts = line.get("environment_restarts", 0)
+        return {"environment_restarts": self._restarts}
+
+    def count_on_from(self, counts: dict[str, Any]) -> None:
+        self._restarts = counts.get("environment_restarts", 0)
 
     def prepare(self, state: HostTrainState) -> HostTrainState:
         """Starts the actors, and compiles the update while they compile their inference."""
@@ -189,7 +191,7 @@ class ActorLearnerRuntime:
             "lag_mean": float(np.mean(lags)) if lags else 0.0,
             "lag_max": max(lags, default=0),
             "queue": self._exchange.size,
-            "environment_restarts": self._restarts,
+            **self.counts(),
             **{name: round(share, 4) for name, share in self._interval_shares.read().items()},
         }
         self._interval_shares.restart()

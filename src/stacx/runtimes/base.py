@@ -46,8 +46,12 @@ class Runtime(Protocol):
         """The shapes, types and shardings of a state, for restoring one."""
         ...
 
-    def count_on_from(self, lines: list[dict[str, Any]]) -> None:
-        """Before `prepare` of a run that is resumed: its last line of metrics, for each seed."""
+    def counts(self) -> dict[str, int]:
+        """What is counted in no array of the state, for a checkpoint."""
+        ...
+
+    def count_on_from(self, counts: dict[str, Any]) -> None:
+        """Before `prepare` of a run that is resumed: `counts`, perhaps among other things."""
         ...
 
     def prepare(self, state: Any) -> Any:

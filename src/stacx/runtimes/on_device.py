@@ -89,7 +89,10 @@ class OnDeviceRuntime:
             self._shardings,
         )
 
-    def count_on_from(self, lines: list[dict[str, Any]]) -> None:
+    def counts(self) -> dict[str, int]:
+        return {}
+
+    def count_on_from(self, counts: dict[str, Any]) -> None:
         """All counts are in the state."""
 
     def prepare(self, state: TrainState) -> TrainState:
