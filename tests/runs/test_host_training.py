@@ -103,6 +103,19 @@ def test_what_a_run_says(tmp_path, capsys):
     assert stacx.load(tmp_path / "run").num_actions == 3
 
 
+def test_time_for_what_is_kept_is_accounted_for(tmp_path, monkeypatch):
+    append_metrics = RunDirectory.append_metrics
+
+    def slow(*arguments):
+        time.sleep(0.5)
+        append_metrics(*arguments)
+
+    monkeypatch.setattr(RunDirectory, "append_metrics", slow)
+    train(tmp_path / "run")
+    lines = RunDirectory(tmp_path / "run").metrics()
+    assert all(line["time/learner_saving"] > 0.2 for line in lines[1:])
+
+
 @pytest.fixture
 def stopped_run(tmp_path, monkeypatch):
     """A run that a signal has stopped after its tenth update."""

@@ -35,6 +35,14 @@ def seconds(environment, inference, waiting):
     }
 
 
+def learner_seconds(learning, saving, waiting):
+    return {
+        "time/learner_learning": learning,
+        "time/learner_saving": saving,
+        "time/learner_waiting": waiting,
+    }
+
+
 def test_seconds_by_activity(clock, actor):
     for activity, duration in (("environment", 2.0), ("inference", 3.0), ("environment", 4.0)):
         with actor.on(activity):
@@ -105,39 +113,42 @@ def test_threads_of_a_kind_are_averaged(clock, actor):
     shares = Shares([learner, actor, other])
     with actor.on("environment"), learner.on("learning"):
         clock.advance(4.0)
-    assert shares.read() == seconds(0.5, 0.0, 0.0) | {
-        "time/learner_learning": 1.0,
-        "time/learner_waiting": 0.0,
-    }
+    assert shares.read() == seconds(0.5, 0.0, 0.0) | learner_seconds(1.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
-    ("environment", "inference", "waiting", "learner_waiting", "sentence"),
+    ("actor_shares", "learner_shares", "sentence"),
     [
         (
-            *(0.2, 0.1, 0.7, 0.05),
-            "the learner is the bottleneck: it computes 95 % of the time and waits for 5 %; "
-            "actors wait 70 %",
+            (0.2, 0.1, 0.7),
+            (0.85, 0.1, 0.05),
+            "the learner is the bottleneck: it computes 85 % of the time, saves for 10 % and waits "
+            "for 5 %; actors wait 70 %",
         ),
         (
-            *(0.8, 0.1, 0.1, 0.6),
+            (0.2, 0.1, 0.7),
+            (0.12, 0.87, 0.01),
+            "saving metrics and checkpoints is the bottleneck: the learner spends 87 % of the time "
+            "on it, and actors wait 70 %",
+        ),
+        (
+            (0.8, 0.1, 0.1),
+            (0.1, 0.3, 0.6),
             "stepping the environments is the bottleneck: actors spend 80 % of the time on it, and "
             "the learner waits for 60 %",
         ),
         (
-            *(0.1, 0.8, 0.1, 0.6),
+            (0.1, 0.8, 0.1),
+            (0.4, 0.0, 0.6),
             "the actors' inference is the bottleneck: actors spend 80 % of the time on it, and "
             "the learner waits for 60 %",
         ),
         (
-            *(0.4, 0.2, 0.33, 0.25),
+            (0.4, 0.2, 0.33),
+            (0.65, 0.1, 0.25),
             "actors and learner are in balance: actors wait 33 % of the time, and the learner 25 %",
         ),
     ],
 )
-def test_the_bottleneck_is_named(environment, inference, waiting, learner_waiting, sentence):
-    learner = {
-        "time/learner_learning": 1 - learner_waiting,
-        "time/learner_waiting": learner_waiting,
-    }
-    assert bottleneck(seconds(environment, inference, waiting) | learner) == sentence
+def test_the_bottleneck_is_named(actor_shares, learner_shares, sentence):
+    assert bottleneck(seconds(*actor_shares) | learner_seconds(*learner_shares)) == sentence

@@ -190,10 +190,11 @@ class _Training:
                 if updates == boundary or failure:
                     now = time.monotonic()
                     steps = (updates - interval_updates) * config.batch_steps * config.num_seeds
-                    self._record(updates, state, steps / (now - interval_start), events)
-                    self._look_for_endless_episodes(updates)
+                    with self._runtime.saving():
+                        self._record(updates, state, steps / (now - interval_start), events)
+                        self._look_for_endless_episodes(updates)
+                        state = self._runtime.clear_interval(state)
                     interval_start, interval_updates = now, updates
-                    state = self._runtime.clear_interval(state)
                 if failure:
                     raise failure
                 if self._request.signum is not None:
@@ -319,7 +320,8 @@ class _Training:
         counts = self._runtime.counts()
         if (updates, counts) != self._saved:
             specification = self._runtime.policy_specification()
-            self._checkpoints.save(updates, state, specification | counts)
+            with self._runtime.saving():
+                self._checkpoints.save(updates, state, specification | counts)
             self._saved = updates, counts
 
     def _restore(self) -> tuple[int, TrainState | None]:

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -174,9 +175,9 @@ class ActorLearnerRuntime:
             with self._stopwatch.on("learning"), running(self.config.env):
                 state, parameters = self._compiled_update(state, delivery.rollout)
                 skipped = int(np.max(state.learner.skipped_in_a_row))  # waits for the update
-            self._lags.append(self._updates - delivery.version)
-            self._updates += 1
-            self._publish(parameters)  # now that they exist: no actor waits for the future
+                self._lags.append(self._updates - delivery.version)
+                self._updates += 1
+                self._publish(parameters)  # now that they exist: no actor waits for the future
             if skipped >= self.config.max_skipped_updates:
                 break
         return state
@@ -199,6 +200,9 @@ class ActorLearnerRuntime:
             line | self.environment.reported(line["env_steps"], line["episode_return"]) | metrics
             for line in lines
         ]
+
+    def saving(self) -> AbstractContextManager[None]:
+        return self._stopwatch.on("saving")
 
     def policy_specification(self) -> dict[str, Any]:
         return {

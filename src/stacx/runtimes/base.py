@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Int
@@ -74,6 +75,10 @@ class Runtime(Protocol):
 
     def complete(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The lines of metrics, with what the runtime knows of the time since the last ones."""
+        ...
+
+    def saving(self) -> AbstractContextManager[None]:
+        """Around what the learner's thread does for the run directory, to account for the time."""
         ...
 
     def policy_specification(self) -> dict[str, Any]:

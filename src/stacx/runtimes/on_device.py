@@ -6,6 +6,7 @@ how its iterations are cut into chunks, and continues exactly from a saved state
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -117,6 +118,9 @@ class OnDeviceRuntime:
 
     def close(self) -> None:
         """There is nothing beside the updates."""
+
+    def saving(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def policy_specification(self) -> dict[str, Any]:
         return {

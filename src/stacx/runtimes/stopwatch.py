@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 ACTOR = ("environment", "inference", "waiting")
-LEARNER = ("learning", "waiting")
+LEARNER = ("learning", "saving", "waiting")
 _BALANCE = 0.1
 """Difference between the shares of waiting below which neither side is the bottleneck: for less
 than a tenth of the time nobody would change a setup."""
@@ -79,10 +79,17 @@ def bottleneck(shares: Mapping[str, float]) -> str:
             f"actors and learner are in balance: actors wait {percent['actor_waiting']} of the "
             f"time, and the learner {percent['learner_waiting']}"
         )
+    if surplus > 0 and shares["time/learner_saving"] > shares["time/learner_learning"]:
+        return (
+            "saving metrics and checkpoints is the bottleneck: the learner spends "
+            f"{percent['learner_saving']} of the time on it, and actors wait "
+            f"{percent['actor_waiting']}"
+        )
     if surplus > 0:
         return (
-            f"the learner is the bottleneck: it computes {percent['learner_learning']} of the time "
-            f"and waits for {percent['learner_waiting']}; actors wait {percent['actor_waiting']}"
+            f"the learner is the bottleneck: it computes {percent['learner_learning']} of the "
+            f"time, saves for {percent['learner_saving']} and waits for "
+            f"{percent['learner_waiting']}; actors wait {percent['actor_waiting']}"
         )
     if shares["time/actor_inference"] > shares["time/actor_environment"]:
         slow, name = "the actors' inference", "actor_inference"
