@@ -12,6 +12,7 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from stacx.errors import ConfigError
@@ -35,22 +36,29 @@ def load_function(reference: str) -> Callable[..., Any]:
         ConfigError: if the module cannot be imported or has no such function.
     """
     module_name, _, name = reference.partition(":")
-    _search_working_directory()
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        reason = one_line(error)
-        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
-            f"{error.name}."
-        ):
-            reason = f"no module {error.name!r} in the working directory or on PYTHONPATH"
-        raise ConfigError(f"cannot import {module_name!r} of {reference!r}: {reason}") from error
+    module = load_module(module_name, reference)
     function = getattr(module, name, None)
     if not callable(function):
         raise ConfigError(
             f"module {module_name!r} has no function {name!r}{_suggestion(name, vars(module))}"
         )
     return function
+
+
+def load_module(name: str, reference: str) -> ModuleType:
+    """The module `name` that a `reference` begins with; the working directory is searched too.
+
+    Raises:
+        ConfigError: if it cannot be imported.
+    """
+    _search_working_directory()
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        reason = one_line(error)
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            reason = f"no module {error.name!r} in the working directory or on PYTHONPATH"
+        raise ConfigError(f"cannot import {name!r} of {reference!r}: {reason}") from error
 
 
 def one_line(error: BaseException) -> str:

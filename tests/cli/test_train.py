@@ -98,6 +98,8 @@ def test_a_resumed_run_cannot_have_a_command_executed(refused, tiny_run, tmp_pat
     resume = ("--resume", "--run-dir", str(run))
     assert refused(*resume).endswith("if you trust it, add --env subprocess:getoutput")
     assert "is a run with env 'subprocess:getoutput', not" in refused(*resume, "--env", "o:f")
+    change_config(run, env="gym:antigravity:Pole-v3", env_args="{}")
+    assert refused(*resume).endswith("if you trust it, add --env gym:antigravity:Pole-v3")
     change_config(run, env="gymnax:Catch-bsuite", env_args="{}", torso="subprocess:getoutput")
     assert refused(*resume).endswith("if you trust it, add --torso subprocess:getoutput")
 

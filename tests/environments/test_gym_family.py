@@ -1,6 +1,7 @@
 """Environments of Gymnasium by their ids, and of a user's own."""
 
 import importlib.util
+import sys
 
 import gymnasium
 import numpy as np
@@ -87,6 +88,36 @@ def test_an_environment_that_the_user_registered(monkeypatch):
     monkeypatch.setattr(gymnasium, "registry", gymnasium.envs.registration.registry)
     gymnasium.register("mine/Pole-v0", entry_point=CartPoleEnv, max_episode_steps=9)
     assert make("gym:mine/Pole-v0").observation_shape == (4,)
+
+
+REGISTERING = """
+import gymnasium
+
+gymnasium.register(
+    "mine/Pole-v3", "gymnasium.envs.classic_control.cartpole:CartPoleEnv", max_episode_steps=9
+)
+"""
+
+
+def test_an_environment_that_a_module_registers(monkeypatch, tmp_path):
+    """Gymnasium's own form; the module is imported in worker processes, too."""
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", dict(gymnasium.registry))
+    monkeypatch.setattr(gymnasium, "registry", gymnasium.envs.registration.registry)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "registering_games.py").write_text(REGISTERING)
+    environment = make("gym:registering_games:mine/Pole-v3")
+    assert environment.observation_shape == (4,)
+    vector = environment.make_vector(2, vectorization="async")
+    observations, _ = vector.reset(seed=0)
+    assert observations.shape == (2, 4)
+    vector.close()
+    message = refusal("gym:registering_games:mine/Pool-v3")
+    assert message.startswith("unknown environment 'gym:registering_games:mine/Pool-v3'; did you m")
+    assert refusal("gym:no_games:Pole-v3") == (
+        "cannot import 'no_games' of 'gym:no_games:Pole-v3': no module 'no_games' in the working "
+        "directory or on PYTHONPATH"
+    )
 
 
 def test_ids_that_cannot_be_trained_on():

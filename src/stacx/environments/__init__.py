@@ -3,7 +3,7 @@
 from stacx.environments.base import OnDeviceEnvironment
 from stacx.environments.guard import EnvironmentRaised
 from stacx.environments.host import HostEnvironment, HostTransition, HostVector
-from stacx.environments.registry import FAMILIES, Environment, Family, make, register
+from stacx.environments.registry import FAMILIES, Environment, Family, code_of, make, register
 from stacx.environments.vector import Transition, VectorEnvironment, VectorState
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Transition",
     "VectorEnvironment",
     "VectorState",
+    "code_of",
     "make",
     "register",
 ]

@@ -30,11 +30,11 @@ _MUJOCO = ("gymnasium.envs.mujoco", "_raise_mujoco_py_error")
 
 
 def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
-    """`gym:ID`; arguments go to `gymnasium.make`.
+    """`gym:ID` or `gym:module:ID`; arguments go to `gymnasium.make`.
 
     The environment's own vector entry point is used if it takes all of them.
     """
-    spec = gymnasium.spec(name)
+    spec = gymnasium.spec(name.rpartition(":")[2])
     make_one = functools.partial(gymnasium.make, name, **arguments)
     make_many = None
     if spec.vector_entry_point is not None and not spec.additional_wrappers:

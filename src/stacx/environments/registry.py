@@ -18,7 +18,7 @@ from stacx.environments.base import OnDeviceEnvironment, check_environment
 from stacx.environments.gymnax_family import GymnaxEnvironment
 from stacx.environments.host import HostEnvironment
 from stacx.errors import ConfigError
-from stacx.imports import load_function, one_line
+from stacx.imports import load_function, load_module, one_line
 
 Environment: TypeAlias = OnDeviceEnvironment | HostEnvironment
 
@@ -32,6 +32,8 @@ class Family(NamedTuple):
     """Every name, and why it cannot be trained on (None: it can)."""
     extra: str | None = None
     """The extra of stacx that installs the engine; None: it is always there."""
+    imports: bool = False
+    """Whether a name may be `module:NAME`, with a module whose import registers NAME."""
 
     @property
     def installation(self) -> str:
@@ -52,7 +54,7 @@ def register(name: str, family: Family) -> None:
 
 
 register("gymnax", Family(gymnax_family.make, gymnax_family.names))
-register("gym", Family(gym_family.make, gym_family.names, extra="gym"))
+register("gym", Family(gym_family.make, gym_family.names, extra="gym", imports=True))
 register("atari", Family(atari_family.make, atari_family.names, extra="atari"))
 
 
@@ -60,9 +62,10 @@ def make(env: str, env_args: str = "{}") -> Environment:
     """The environment of an id.
 
     Args:
-        env: `family:name`, or `package.module:function` with a callable that returns an
-            `OnDeviceEnvironment`, a gymnax or a Gymnasium environment, or, if it has an argument
-            `num_envs`, a `gymnasium.vector.VectorEnv` of so many.
+        env: `family:name`; `gym:module:ID`, with a module whose import registers the ID; or
+            `package.module:function`, with a callable that returns an `OnDeviceEnvironment`, a
+            gymnax or a Gymnasium environment, or, if it has an argument `num_envs`, a
+            `gymnasium.vector.VectorEnv` of so many.
         env_args: the environment's parameters, a JSON object.
 
     Raises:
@@ -74,6 +77,14 @@ def make(env: str, env_args: str = "{}") -> Environment:
     else:
         check_environment(environment, env)
     return environment
+
+
+def code_of(env: str) -> str | None:
+    """The part `module:...` of an id that names a module to be imported; None: it names none."""
+    family_name, colon, name = env.partition(":")
+    if family_name not in FAMILIES:
+        return env if colon else None
+    return name if FAMILIES[family_name].imports and ":" in name else None
 
 
 def _make(env: str, arguments: dict[str, Any]) -> Environment:
@@ -97,9 +108,14 @@ def _make(env: str, arguments: dict[str, Any]) -> Environment:
         raise ConfigError(
             f"{env} needs a package that is missing ({error}): {family.installation}"
         ) from error
-    if name not in names:
+    known = name
+    if code_of(env):
+        module, _, known = name.partition(":")
+        load_module(module, env)
+        names = family.names()
+    if known not in names:
         raise ConfigError(f"unknown environment {env!r}{_suggestion(env)}; see stacx envs")
-    obstacle = names[name]
+    obstacle = names[known]
     if obstacle is not None:
         raise ConfigError(f"{env} cannot be trained on: {obstacle}")
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stacx.config import Config
-from stacx.environments import FAMILIES
+from stacx.environments import code_of
 from stacx.errors import ConfigError
 from stacx.imports import require_own
 
@@ -113,7 +113,7 @@ class RunDirectory:
     def check_function(
         self, setting: Literal["env", "torso"], given: str | None, ask: str | None = None
     ) -> None:
-        """Whether the function may be called that the config names, if it does, for a setting.
+        """Whether the code may be run that the config names, if it does, for a setting.
 
         Args:
             setting: the setting.
@@ -121,15 +121,15 @@ class RunDirectory:
             ask: how the caller could name it; by default with the setting's flag.
 
         Raises:
-            ConfigError: if `given` is another function, or is None and the function is not in a
-                file of the user's own.
+            ConfigError: if `given` is something else, or is None and the code is not in a file of
+                the user's own.
         """
         stored: str = getattr(self.config(), setting)
         if given not in (None, stored):
             raise ConfigError(f"{self.path} is a run with {setting} {stored!r}, not {given!r}")
-        family, colon, _ = stored.partition(":")
-        if given is None and colon and not (setting == "env" and family in FAMILIES):
-            require_own(stored, self.path, ask or f"--{setting} {shlex.quote(stored)}")
+        code = code_of(stored) if setting == "env" else stored
+        if given is None and code and ":" in code:
+            require_own(code, self.path, ask or f"--{setting} {shlex.quote(stored)}")
 
     def function_flags(self) -> str:
         """The flags without which `check_function` refuses a command; often none."""
