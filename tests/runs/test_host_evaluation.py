@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.error import DependencyNotInstalled
 from support import message_of
 from tiny_runs import tiny_config
 
@@ -214,6 +215,19 @@ def test_an_environment_without_pictures_cannot_be_filmed(function):
     assert message_of(caught) == (
         "o:f cannot be drawn: its render returns no picture [H, W, 3] when it is made with "
         "render_mode rgb_array"
+    )
+
+
+def test_a_package_that_is_missing_for_pictures(monkeypatch):
+    def render(_):
+        raise DependencyNotInstalled("pygame is not installed")
+
+    monkeypatch.setattr(Game, "render", render)
+    with pytest.raises(stacx.ConfigError) as caught:
+        record_episode(make_policy(0.0), environment_of())
+    assert message_of(caught) == (
+        "o:f cannot be drawn, since a package is missing (pygame is not installed): pip install "
+        "'.[gym]' in stacx's project directory"
     )
 
 

@@ -8,9 +8,16 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
+from gymnasium.error import DependencyNotInstalled
 from jaxtyping import Float, Int
 
-from stacx.environments import EnvironmentRaised, HostEnvironment, HostTransition, HostVector
+from stacx.environments import (
+    FAMILIES,
+    EnvironmentRaised,
+    HostEnvironment,
+    HostTransition,
+    HostVector,
+)
 from stacx.environments.patience import Caller, NoAnswer
 from stacx.errors import BrokenEnvironmentError, ConfigError, StacxError
 from stacx.imports import one_line
@@ -67,7 +74,7 @@ def film(
     Raises:
         BrokenEnvironmentError: if the environment raised, did not answer, or returned what it may
             not.
-        ConfigError: if it has no pictures.
+        ConfigError: if it has no pictures, or needs a package to draw them.
     """
     frames: list[np.ndarray] = []
     with _playing(policy, environment, 1, seed=seed, greedy=greedy, film=True) as playing:
@@ -143,6 +150,11 @@ def _playing(
             f"{config.env_timeout:g} of the run): mend the environment"
         )
         raise BrokenEnvironmentError(message, hanging.stack) from None
+    except DependencyNotInstalled as error:
+        raise ConfigError(
+            f"{environment.env} cannot be drawn, since a package is missing ({error}): "
+            f"{FAMILIES['gym'].installation}"
+        ) from error
     except EnvironmentRaised as error:
         raise BrokenEnvironmentError(str(error), error.details) from error
     except Exception as error:
