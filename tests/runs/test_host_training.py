@@ -6,9 +6,10 @@ import threading
 import time
 import warnings
 
+import host_games
 import numpy as np
 import pytest
-from support import message_of
+from support import as_module, message_of
 from tiny_runs import final_arrays, lines_of, newest_checkpoint
 
 import stacx
@@ -114,6 +115,23 @@ def test_time_for_what_is_kept_is_accounted_for(tmp_path, monkeypatch):
     train(tmp_path / "run")
     lines = RunDirectory(tmp_path / "run").metrics()
     assert all(line["time/learner_saving"] > 0.2 for line in lines[1:])
+
+
+class Endless(host_games.Corridor):
+    def step(self, action):
+        observation, reward, _, _, info = super().step(action)
+        return observation, reward, False, False, info
+
+
+def test_steps_without_an_end_are_those_of_one_environment(tmp_path, monkeypatch):
+    """Each of two actors makes ten of the twenty trajectories."""
+    monkeypatch.setattr(training, "_ENDLESS_STEPS", 25)
+    env = as_module(monkeypatch, Endless=Endless) + ":Endless"
+    with pytest.warns(stacx.TrainingWarning) as caught:
+        train(tmp_path / "run", env=env, num_actors=2)
+    assert [str(warning.message).partition(", so ")[0] for warning in caught] == [
+        f"no episode of {env} has ended in {steps} steps of each environment" for steps in (30, 40)
+    ]
 
 
 @pytest.fixture

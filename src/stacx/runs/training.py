@@ -38,8 +38,8 @@ from stacx.runtimes.on_device import OnDeviceRuntime
 
 _CHUNK_SECONDS = 0.5
 """How long the compiled program runs before the host looks at signals."""
-_ENDLESS_STEPS = 10_000
-"""Steps of an environment within which an episode should have ended."""
+_ENDLESS_STEPS = 30_000
+"""Steps of an environment within which an episode should have ended: more than Atari's 27,000."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +257,7 @@ class _Training:
 
     def _look_for_endless_episodes(self, updates: int) -> None:
         """Warns where it first can be told, and at the end of the run."""
-        steps = updates * self._config.batch_steps // self._config.num_envs
+        steps = updates * self._config.batch_steps // self._runtime.num_environments
         ended = any(line["episode_return"] is not None for line in self._last_lines.values())
         if not ended and steps > _ENDLESS_STEPS:
             self._warn_once(

@@ -80,6 +80,7 @@ class ActorLearnerRuntime:
                 ["vectorization"], f"for {config.env}, which makes batches of its own"
             )
         self.config = config
+        self.num_environments = config.num_envs * config.num_actors
         self.environment = environment
         self.network = ActorCriticNetwork(
             config,

@@ -38,6 +38,8 @@ class Runtime(Protocol):
 
     restarts_environments: bool
     """Whether environments start again when a run is resumed."""
+    num_environments: int
+    """How many a seed has, all actors' together."""
 
     def init(self) -> Any:
         """The `TrainState` before the first update."""

@@ -63,6 +63,7 @@ class OnDeviceRuntime:
             raise ConfigError("--overlap must be 0: on-device runs do not overlap trajectories yet")
         config.require_usual(OF_ACTORS, f"for {config.env}, which steps on the device")
         self.config = config
+        self.num_environments = config.num_envs
         self.network = make_network(config, environment)
         self.learner = Learner(config, self.network)
         self.vector = VectorEnvironment(environment)
