@@ -43,6 +43,7 @@ def test_a_run_says_where_it_is_and_what_to_do_next(tmp_path, capsys, tiny_run):
     out, err = capsys.readouterr()
     assert err == ""
     assert "mlp-widths" in out
+    assert "num-actors" not in out
     lines = out.splitlines()
     assert "run directory: run" in lines
     assert lines[-3].startswith("2,000 steps  ")

@@ -6,7 +6,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from stacx.config import Config
+from stacx.config import OF_ACTORS, Config
 from stacx.runs.console import TrainingConsole
 from stacx.runs.lines import summary
 
@@ -72,6 +72,9 @@ def test_what_has_no_effect_is_shown_only_if_it_was_given(capsys):
         assert "torso-output" in rows
         assert "channels" not in rows
     assert shown(capsys, agent="impala", channels=(8,))[0]["channels"] == "8 given"
+    assert "num-actors" in rows
+    TrainingConsole(CONFIG).show_settings(OF_ACTORS)
+    assert "num-actors" not in capsys.readouterr().out
 
 
 def test_steps_that_are_rounded_up(capsys):

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -61,13 +61,17 @@ class TrainingConsole:
         """One line."""
         self._console.print(text, soft_wrap=True)
 
-    def show_settings(self) -> None:
-        """The resolved settings, each with its source, and what they do not say plainly."""
+    def show_settings(self, without_effect: Iterable[str] = ()) -> None:
+        """The resolved settings, each with its source, and what they do not say plainly.
+
+        Of those `without_effect`, and others that have none, only what was given is shown.
+        """
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("setting", no_wrap=True)
         for title in ("value", "source"):
             table.add_column(title, overflow="fold")
-        for name, value, source in _settings(self._config):
+        idle = _without_effect(self._config).union(without_effect)
+        for name, value, source in _settings(self._config, idle):
             table.add_row(flag_of(name).removeprefix("--"), value, source)
         self._console.print(table)
         for note in _notes(self._config):
@@ -91,10 +95,9 @@ class TrainingConsole:
             self.say("  ".join(parts))
 
 
-def _settings(config: Config) -> Iterator[tuple[str, str, str]]:
-    """Name, value and source of the settings that have an effect or were given."""
+def _settings(config: Config, idle: set[str]) -> Iterator[tuple[str, str, str]]:
+    """Name, value and source of the settings that are not idle or were given."""
     presets = {"suite", *config.presets()}
-    idle = _without_effect(config)
     for field in dataclasses.fields(config):
         name, value = field.name, getattr(config, field.name)
         usual = config.usual(name)

@@ -157,7 +157,7 @@ class _Training:
         self._console.say(f"run directory: {self._directory.path}")
         updates, state = self._restore() if resume else (0, None)
         if updates < self._config.total_updates:
-            self._console.show_settings()
+            self._console.show_settings(self._runtime.without_effect)
             self._loop(updates, self._runtime.init() if state is None else state)
             self._say_farewell()
             self._runtime.close()

@@ -120,6 +120,7 @@ class ActorLearnerRuntime:
         self._under_way = False
 
     restarts_environments = True
+    without_effect: Sequence[str] = ()
 
     def init(self) -> HostTrainState:
         return jax.jit(self._init, out_shardings=self._replicated)()

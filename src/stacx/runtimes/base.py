@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
@@ -40,6 +40,8 @@ class Runtime(Protocol):
     """Whether environments start again when a run is resumed."""
     num_environments: int
     """How many a seed has, all actors' together."""
+    without_effect: Sequence[str]
+    """Settings that it has no use for."""
 
     def init(self) -> Any:
         """The `TrainState` before the first update."""

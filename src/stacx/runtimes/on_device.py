@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -78,6 +78,7 @@ class OnDeviceRuntime:
         )
 
     restarts_environments = False
+    without_effect: Sequence[str] = OF_ACTORS
 
     def init(self) -> TrainState:
         with running(self.config.env):
