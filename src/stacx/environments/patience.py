@@ -34,7 +34,7 @@ class Caller:
     """
 
     def __init__(self, seconds: float):
-        self._seconds = seconds
+        self._seconds = min(seconds, threading.TIMEOUT_MAX)  # no more can be waited for
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._last: Future = Future()
         self._last.set_result(None)
