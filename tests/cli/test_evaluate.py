@@ -78,6 +78,11 @@ def test_bad_arguments(refused, tiny_run, tmp_path):
     assert "--episodes must be positive, not -2" in refused(2, directory, "--episodes", -2)
     assert "'many' is not a whole number" in refused(2, directory, "--episodes", "many")
     assert "did you mean --episodes?" in refused(2, directory, "--episode", 3)
+    assert "--env-timeout must be positive, not -1.0" in refused(2, directory, "--env-timeout", -1)
+    assert refused(2, directory, "--env-timeout", 9) == (
+        "stacx: --env-timeout has no effect for gymnax:Catch-bsuite, which steps on the device: "
+        "leave it out\n"
+    )
     assert refused(2) == "stacx: stacx eval needs RUN_DIR, the run directory\n"
     assert contents(tmp_path) == before
 
@@ -287,11 +292,10 @@ def test_an_environment_on_the_cpu_that_raises(board, capsys):
 
 def test_an_environment_on_the_cpu_that_does_not_answer(board, capsys):
     directory = board("hanging_board", "time.sleep(20)")
-    change_config(directory, env_timeout=0.5)
-    assert main(["eval", str(directory), "--episodes", "2"]) == 1
+    assert main(["eval", str(directory), "--episodes", "2", "--env-timeout", "0.5"]) == 1
     *details, last = capsys.readouterr().err.splitlines()
     assert any(line.endswith(", in step") for line in details)
     assert last == (
-        "stacx: hanging_board:Board has not answered for 0.5 s (--env-timeout 0.5 of the run): "
-        "mend the environment"
+        "stacx: hanging_board:Board has not answered for 0.5 s (--env-timeout 0.5): mend the "
+        "environment"
     )

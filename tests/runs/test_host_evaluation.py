@@ -181,7 +181,7 @@ def test_environments_that_do_not_answer(hanging, method):
     assert time.monotonic() - began < 30
     seconds = "0.5" if filmed else "1"  # a batch of one, or of two times two
     assert message_of(caught) == (
-        f"o:f has not answered for {seconds} s (--env-timeout 0.5 of the run): mend the environment"
+        f"o:f has not answered for {seconds} s (--env-timeout 0.5): mend the environment"
     )
     assert ", in hanging\n" in caught.value.details
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -27,6 +27,9 @@ class Arguments:
     """Take the most probable action instead of sampling."""
     gif: Path | None = None
     """Also draw one episode of the first seed into this file, a .gif."""
+    env_timeout: float | None = None
+    """Seconds after which environments on the CPU that do not answer are given up; by default as in
+    the run."""
     env: str | None = None
     """The run's environment, where it is a function in an installed package that you trust."""
     torso: str | None = None
@@ -49,24 +52,20 @@ def run(arguments: Sequence[str]) -> int:
     directory = RunDirectory.open(parsed.run_dir)
     directory.check_function("env", parsed.env)
     directory.check_function("torso", parsed.torso)
-    config = directory.config()
+    patience: Any = {} if parsed.env_timeout is None else {"env_timeout": parsed.env_timeout}
+    config = dataclasses.replace(directory.config(), **patience)
     seeds = range(config.seed, config.seed + config.num_seeds)
     policies = {seed: load(parsed.run_dir, seed, torso=config.torso) for seed in seeds}
     environment = environments.make(config.env, config.env_args)
+    if not isinstance(environment, environments.HostEnvironment):
+        config.require_usual(["env_timeout"], f"for {config.env}, which steps on the device")
+    options: Any = {"seed": parsed.seed, "greedy": parsed.greedy, "env_timeout": config.env_timeout}
     if parsed.gif is not None:
-        frames = record_episode(
-            policies[config.seed], environment, seed=parsed.seed, greedy=parsed.greedy
-        )
+        frames = record_episode(policies[config.seed], environment, **options)
         print(f"gif: {write_gif(frames, parsed.gif, frames_per_second(environment))}")
     returns, steps = [], 0
     for seed, policy in policies.items():
-        result = evaluate(
-            policy,
-            environment,
-            episodes=parsed.episodes,
-            seed=parsed.seed,
-            greedy=parsed.greedy,
-        )
+        result = evaluate(policy, environment, episodes=parsed.episodes, **options)
         returns.append(result.returns.astype(np.float64))
         steps += int(result.lengths.sum())
         print(

@@ -52,8 +52,19 @@ def evaluate(
     seed: int = 0,
     greedy: bool = False,
     most_steps: int = 100_000,
+    env_timeout: float | None = None,
 ) -> Evaluation:
     """Whole episodes, as many in each environment, so that short ones do not count more.
+
+    Args:
+        policy: a trained policy.
+        environment: where it plays.
+        episodes: how many.
+        seed: of the environments, and of the actions.
+        greedy: whether it takes the most probable action instead of sampling.
+        most_steps: within which every episode must end.
+        env_timeout: seconds after which environments on the CPU that do not answer are given up;
+            None: as in the run.
 
     Raises:
         ConfigError: if `episodes` is not positive.
@@ -71,6 +82,7 @@ def evaluate(
                 seed=seed,
                 greedy=greedy,
                 most_steps=most_steps,
+                env_timeout=env_timeout,
             )
         )
     vector = VectorEnvironment(environment)
@@ -139,15 +151,21 @@ def record_episode(
     seed: int = 0,
     greedy: bool = False,
     most_frames: int = 1000,
+    env_timeout: float | None = None,
 ) -> list[np.ndarray]:
-    """Pictures [H, W, 3] of one episode, its last state included.
+    """Pictures [H, W, 3] of one episode, its last state included; the arguments are `evaluate`'s.
 
     Raises:
         ConfigError: if the environment cannot be drawn.
     """
     if isinstance(environment, HostEnvironment):
         return host_evaluation.film(
-            policy, environment, seed=seed, greedy=greedy, most_frames=most_frames
+            policy,
+            environment,
+            seed=seed,
+            greedy=greedy,
+            most_frames=most_frames,
+            env_timeout=env_timeout,
         )
     from stacx.environments.drawing import draw
 

@@ -35,6 +35,7 @@ def play(
     seed: int,
     greedy: bool,
     most_steps: int,
+    env_timeout: float | None,
 ) -> tuple[Float[np.ndarray, " episodes"], Int[np.ndarray, " episodes"]]:
     """Returns and lengths of so many episodes.
 
@@ -50,7 +51,9 @@ def play(
     quotas = np.full(batch, episodes // batch) + (np.arange(batch) < episodes % batch)
     returns: list[float] = []
     lengths: list[int] = []
-    with _playing(policy, environment, batch, seed=seed, greedy=greedy) as playing:
+    with _playing(
+        policy, environment, batch, seed=seed, greedy=greedy, env_timeout=env_timeout
+    ) as playing:
         while quotas.any():
             transition = playing.step()
             for index in np.flatnonzero(transition.ended & (quotas > 0)):
@@ -67,7 +70,13 @@ def play(
 
 
 def film(
-    policy: Policy, environment: HostEnvironment, *, seed: int, greedy: bool, most_frames: int
+    policy: Policy,
+    environment: HostEnvironment,
+    *,
+    seed: int,
+    greedy: bool,
+    most_frames: int,
+    env_timeout: float | None,
 ) -> list[np.ndarray]:
     """Pictures [H, W, 3] of one episode, its last state included.
 
@@ -77,7 +86,9 @@ def film(
         ConfigError: if it has no pictures, or needs a package to draw them.
     """
     frames: list[np.ndarray] = []
-    with _playing(policy, environment, 1, seed=seed, greedy=greedy, film=True) as playing:
+    with _playing(
+        policy, environment, 1, seed=seed, greedy=greedy, env_timeout=env_timeout, film=True
+    ) as playing:
         ended = False
         while not ended and len(frames) < most_frames - 1:
             frames += playing.pictures()
@@ -128,6 +139,7 @@ def _playing(
     *,
     seed: int,
     greedy: bool,
+    env_timeout: float | None,
     film: bool = False,
 ) -> Iterator[_Playing]:
     """The policy in a batch that is closed in the end; what environments do wrong is one line.
@@ -135,7 +147,8 @@ def _playing(
     A batch larger than the run's may take longer to answer, in proportion.
     """
     config = policy.config
-    patience = config.env_timeout * max(1.0, batch / config.num_envs)
+    seconds = config.env_timeout if env_timeout is None else env_timeout
+    patience = seconds * max(1.0, batch / config.num_envs)
     caller, vector = Caller(patience), None
     try:
         vector = caller.call(
@@ -146,8 +159,8 @@ def _playing(
         raise
     except NoAnswer as hanging:
         message = (
-            f"{environment.env} has not answered for {patience:g} s (--env-timeout "
-            f"{config.env_timeout:g} of the run): mend the environment"
+            f"{environment.env} has not answered for {patience:g} s (--env-timeout {seconds:g}): "
+            "mend the environment"
         )
         raise BrokenEnvironmentError(message, hanging.stack) from None
     except DependencyNotInstalled as error:
