@@ -206,6 +206,11 @@ class NeverResets(OwnBatch):
     metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012
 
 
+class Old(Scripted):
+    def reset(self):
+        return self.observe()
+
+
 class SaysNothing(OwnBatch):
     metadata = {}  # noqa: RUF012
 
@@ -227,6 +232,11 @@ class Speaks(Scripted):
             " has an argument num_envs, but returned one gymnasium.Env: remove the argument, or "
             "return a gymnasium.vector.VectorEnv of so many",
         ),
+        (
+            lambda: gymnasium.wrappers.TimeLimit(Old([]), 9),
+            " has a reset without seed and options, as old versions of Gym: write reset(self, *, "
+            "seed=None, options=None), which returns an observation and a dictionary",
+        ),
         (lambda num_envs: OwnBatch(8), " returned 8 environments when num_envs was 1"),
         (NeverResets, " does not reset its episodes (autoreset_mode is Disabled): make it with"),
         (
@@ -244,6 +254,15 @@ class Speaks(Scripted):
 def test_a_function_that_returns_what_cannot_be_used(monkeypatch, function, complaint):
     message = refusal(own(monkeypatch, function))
     assert message.startswith("users_own_module:function" + complaint)
+
+
+def test_a_function_that_returns_too_few(monkeypatch):
+    environment = make(own(monkeypatch, lambda num_envs: OwnBatch(min(num_envs, 2))))
+    with pytest.raises(ConfigError) as caught:
+        HostVector(environment, 3)
+    assert message_of(caught) == (
+        "users_own_module:function returned 2 environments when num_envs was 3"
+    )
 
 
 def test_only_a_film_needs_pictures(monkeypatch):

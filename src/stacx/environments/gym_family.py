@@ -83,9 +83,7 @@ def from_function(
             f"{env} returned a VectorEnv, but has no argument num_envs to say how many: "
             "add it, or return one gymnasium.Env"
         )
-    if first.num_envs != 1:
-        raise ConfigError(f"{env} returned {first.num_envs} environments when num_envs was 1")
-    resets_in_same_step(first, env)
+    resets_in_same_step(_of_size(first, 1, env), env)
     return _of_batches(env, make_some, first)
 
 
@@ -132,7 +130,15 @@ def _of_single(
     """Batches of single environments, or by the environment's own vector entry point, if any.
 
     `drawn` is what makes a single environment draw pictures.
+
+    Raises:
+        ConfigError: if its `reset` is that of an old version.
     """
+    if not all(takes(first.unwrapped.reset, name, as_keyword=True) for name in ("seed", "options")):
+        raise ConfigError(
+            f"{env} has a reset without seed and options, as old versions of Gym: write "
+            "reset(self, *, seed=None, options=None), which returns an observation and a dictionary"
+        )
 
     def make_vector(num_envs: int, *, vectorization: str = "auto", film: bool = False) -> VectorEnv:
         if make_many is not None and vectorization == "auto" and not film:
@@ -157,13 +163,22 @@ def _of_batches(env: str, make_many: Callable[..., VectorEnv], first: VectorEnv)
         del vectorization
         if film:
             raise ConfigError(f"{env} makes batches of its own, which cannot be filmed")
-        return make_many(num_envs=num_envs)
+        return _of_size(make_many(num_envs=num_envs), num_envs, env)
 
     spaces = first.single_observation_space, first.single_action_space
     first.close()
     return HostEnvironment(
         env, *spaces, make_vector, batches_itself=True, steps_per_second=_rate(first)
     )
+
+
+def _of_size(vector: VectorEnv, num_envs: int, env: str) -> VectorEnv:
+    """A batch. Raises `ConfigError` if it has another size."""
+    if vector.num_envs != num_envs:
+        raise ConfigError(
+            f"{env} returned {vector.num_envs} environments when num_envs was {num_envs}"
+        )
+    return vector
 
 
 def _rate(environment: gymnasium.Env | VectorEnv) -> float:
