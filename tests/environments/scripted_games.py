@@ -63,7 +63,7 @@ class Broken(gymnasium.Env):
     def step(self, action):
         self.time += 1
         observation, reward = self.zeros(self.observation_space), 1.0
-        ends = {"terminated": False, "truncated": False}
+        ends, info = {"terminated": False, "truncated": False}, {}
         if self.bad and self.time == 3:
             match self.fault:
                 case "raise":
@@ -74,12 +74,14 @@ class Broken(gymnasium.Env):
                     reward = wrong
                 case ("terminated" | "truncated" as end, wrong):
                     ends[end] = wrong
+                case ("life_lost", wrong):
+                    info = {"life_lost": wrong}
                 case "too few":
                     return observation, reward, False, {}
                 case "hang":
                     while True:
                         pass
-        return observation, reward, *ends.values(), {}
+        return observation, reward, *ends.values(), info
 
     def zeros(self, space):
         if isinstance(space, spaces.Dict):
@@ -95,7 +97,7 @@ class OwnBatch(VectorEnv):
     Args:
         num_envs: how many.
         dtype: of observations.
-        changes: observations, rewards, terminations or truncations.
+        changes: observations, rewards, terminations, truncations or info.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
@@ -115,5 +117,6 @@ class OwnBatch(VectorEnv):
             "rewards": np.ones(self.num_envs),
             "terminations": np.zeros(self.num_envs, bool),
             "truncations": np.zeros(self.num_envs, bool),
+            "info": {},
         }
-        return *(results | self.changes).values(), {}
+        return tuple((results | self.changes).values())

@@ -100,7 +100,7 @@ def test_a_reward_that_is_no_number(reward, says):
     assert message_of(caught) == f"o:f: environment 1 returned {says}: mend the environment"
 
 
-@pytest.mark.parametrize("end", ["terminated", "truncated"])
+@pytest.mark.parametrize("end", ["terminated", "truncated", "life_lost"])
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -126,6 +126,10 @@ def test_any_truth_value_is_one(truth):
     vector.reset(0)
     ended = [vector.step(np.zeros(3, np.int32)).ended.tolist() for _ in range(3)]
     assert ended == [[False] * 3, [False] * 3, [False, True, False]]
+    vector = broken(("life_lost", truth))
+    vector.reset(0)
+    discounts = [vector.step(np.zeros(3, np.int32)).discounts.tolist() for _ in range(3)]
+    assert discounts == [[1.0] * 3, [1.0] * 3, [1.0, 0.0, 1.0]]
 
 
 @pytest.mark.parametrize("where", ["step", "reset"])

@@ -303,6 +303,11 @@ def test_what_does_not_reset_is_refused():
         ("truncations of shape [], not [3]", {"truncations": np.bool_(False)}),
         ("truncations of type int64, not bool", {"truncations": np.zeros(3, int)}),
         ("terminations of type object, not bool", {"terminations": [True, None, False]}),
+        (
+            'info["life_lost"] of shape [2], not [3]',
+            {"info": {"life_lost": np.zeros(2, bool)}},
+        ),
+        ('info["life_lost"] of type int64, not bool', {"info": {"life_lost": np.zeros(3, int)}}),
     ],
 )
 def test_what_a_batch_of_ones_own_returns_is_checked(complaint, changes):

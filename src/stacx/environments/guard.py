@@ -57,6 +57,8 @@ class Guard(gymnasium.Wrapper):
         self._check(self.observation_space, observation)
         self._check_reward(reward)
         ends = self._truth(terminated, "terminated"), self._truth(truncated, "truncated")
+        if "life_lost" in info:
+            info = info | {"life_lost": self._truth(info["life_lost"], "life_lost")}
         return observation, reward, *ends, info
 
     def _raised(self, error: BaseException, where: str) -> EnvironmentRaised:

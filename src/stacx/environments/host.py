@@ -196,7 +196,8 @@ class HostVector:
         dummy = self._ended & (not self._same_step)
         terminated = self._truths(terminations, "terminations") & ~dummy
         truncated = self._truths(truncations, "truncations") & ~dummy & ~terminated
-        life_lost = np.asarray(info.get("life_lost", False), bool) & ~dummy
+        life_lost = info.get("life_lost", np.zeros(self.num_envs, bool))
+        life_lost = self._truths(life_lost, 'info["life_lost"]') & ~dummy
         ended = terminated | truncated
         fresh = self._ended if self._same_step else dummy
         rewards = np.where(dummy, np.float32(0), rewards)
