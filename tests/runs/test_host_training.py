@@ -7,6 +7,7 @@ import time
 import warnings
 
 import host_games
+import jax
 import numpy as np
 import pytest
 from support import as_module, message_of
@@ -338,6 +339,17 @@ def test_an_error_of_an_actor_ends_the_run(failing, monkeypatch):
 
     monkeypatch.setattr(Inference, "act", act)
     assert str(failing(ZeroDivisionError, num_actors=2)) == "in an actor"
+
+
+@pytest.mark.parametrize("program", ["begin", "act", "_finish"])
+def test_a_program_of_an_actor_that_fails_is_one_line(failing, monkeypatch, program):
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory.\nand much more")
+
+    monkeypatch.setattr(Inference, program, fail)
+    assert str(failing(stacx.StacxError)).startswith(
+        "host_games:Corridor cannot be run: JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory ("
+    )
 
 
 def test_an_error_of_the_learner_ends_the_run(failing, monkeypatch):

@@ -12,7 +12,7 @@ import contextlib
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -29,6 +29,7 @@ from stacx.imports import one_line
 from stacx.runtimes.compilation import compiler_options
 from stacx.runtimes.exchange import Closed, Exchange
 from stacx.runtimes.randomness import iteration_key
+from stacx.runtimes.running import running
 from stacx.runtimes.statistics import EpisodeEnds
 from stacx.runtimes.stopwatch import Stopwatch
 from stacx.types import Network, Parameters, RecurrentState, Trajectory
@@ -307,10 +308,11 @@ class Actor(threading.Thread):
     ) -> tuple[Rollout, RecurrentState]:
         """T steps, from where the last trajectory ended."""
         start = recurrent_state
-        unfinished, noise = self._inference.begin(self.number)
+        with self._inferring():
+            unfinished, noise = self._inference.begin(self.number)
         starts, transitions = [], []
         for step in range(self._config.trajectory_length):
-            with self.stopwatch.on("inference"):
+            with self._inferring():
                 starts.append(self._seen.starts)
                 recurrent_state, unfinished, actions = self._inference.act(
                     parameters, recurrent_state, unfinished, noise, self._seen, step
@@ -318,7 +320,7 @@ class Actor(threading.Thread):
             with self.stopwatch.on("environment"):
                 transitions.append(self._in_environments(self._seen.step, actions))
         starts.append(self._seen.starts)
-        with self.stopwatch.on("inference"):
+        with self._inferring():
             finished = self._inference.finish(unfinished, self._seen.observations)
             stacked = HostTransition(*map(np.stack, zip(*transitions, strict=True)))
             known: Any
@@ -336,6 +338,11 @@ class Actor(threading.Thread):
             )
             # Waited for: the environments may write their next observations over these.
             return jax.block_until_ready(self._place(rollout)), recurrent_state
+
+    @contextlib.contextmanager
+    def _inferring(self) -> Iterator[None]:
+        with self.stopwatch.on("inference"), running(self._environment.env):
+            yield
 
     @property
     def _seen(self) -> HostVector:
