@@ -30,6 +30,13 @@ class EnvironmentRaised(Exception):  # noqa: N818  (it tells of an error of anot
         return str(self.args[0])
 
 
+def diagnosis(env: str, error: BaseException) -> tuple[str, str]:
+    """What an environment raised, in one line, and the traceback."""
+    if isinstance(error, EnvironmentRaised):
+        return str(error), error.details
+    return f"{env} raised {one_line(error)}", "".join(traceback.format_exception(error))
+
+
 class Guard(gymnasium.Wrapper):
     """Checks what an environment returns, but not its values, and says which environment raised.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
 from collections.abc import Iterator
 
 import jax
@@ -13,14 +12,13 @@ from jaxtyping import Float, Int
 
 from stacx.environments import (
     FAMILIES,
-    EnvironmentRaised,
     HostEnvironment,
     HostTransition,
     HostVector,
+    diagnosis,
 )
 from stacx.environments.patience import Caller, NoAnswer
 from stacx.errors import BrokenEnvironmentError, ConfigError, StacxError
-from stacx.imports import one_line
 from stacx.runs.policy import Policy
 
 _BATCH = 32
@@ -168,11 +166,8 @@ def _playing(
             f"{environment.env} cannot be drawn, since a package is missing ({error}): "
             f"{FAMILIES['gym'].installation}"
         ) from error
-    except EnvironmentRaised as error:
-        raise BrokenEnvironmentError(str(error), error.details) from error
     except Exception as error:
-        message = f"{environment.env} raised {one_line(error)}"
-        raise BrokenEnvironmentError(message, traceback.format_exc()) from error
+        raise BrokenEnvironmentError(*diagnosis(environment.env, error)) from error
     finally:
         if vector is not None and caller.busy:
             vector.kill()

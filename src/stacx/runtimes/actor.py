@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -22,10 +21,9 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 
 from stacx.config import Config
 from stacx.core.distributions import distribution, draw_noise
-from stacx.environments import EnvironmentRaised, HostEnvironment, HostTransition, HostVector
+from stacx.environments import HostEnvironment, HostTransition, HostVector, diagnosis
 from stacx.environments.patience import stack_of
 from stacx.errors import StacxError
-from stacx.imports import one_line
 from stacx.runtimes.compilation import compiler_options
 from stacx.runtimes.exchange import Closed, Exchange
 from stacx.runtimes.randomness import iteration_key
@@ -364,7 +362,7 @@ class Actor(threading.Thread):
             except StacxError:
                 raise
             except (Exception, SystemExit) as error:  # some games call sys.exit
-                reason, details = self._diagnosis(error)
+                reason, details = diagnosis(self._environment.env, error)
             finally:
                 with self._lock:
                     self._entered = None
@@ -389,9 +387,3 @@ class Actor(threading.Thread):
         if vector is not None:
             with contextlib.suppress(Exception):  # they may be broken in any way
                 vector.close(terminate=True)
-
-    def _diagnosis(self, error: BaseException) -> tuple[str, str]:
-        """What happened in one line, and the traceback."""
-        if isinstance(error, EnvironmentRaised):
-            return str(error), error.details
-        return f"{self._environment.env} raised {one_line(error)}", traceback.format_exc()
