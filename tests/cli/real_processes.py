@@ -20,8 +20,8 @@ def start(compile_cache, tmp_path):
     environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), *sys.path])
     processes = []
 
-    def train(*flags):
-        command = [sys.executable, "-m", "stacx.cli.main", "train", *flags]
+    def train(*flags, program=("stacx.cli.main",)):
+        command = [sys.executable, "-m", *program, "train", *flags]
         process = subprocess.Popen(
             command,
             cwd=tmp_path,

@@ -101,6 +101,16 @@ def test_a_signal_while_environments_take_long(start, tmp_path, vectorization, r
     wait_for(lambda: session(process) == [], seconds=MOMENT)
 
 
+@pytest.mark.parametrize("part", ["actor", "learner"])
+def test_a_part_that_fails_ends_the_run(start, part):
+    flags = [*corridor(), "--vectorization", "async", "--num-actors", "2"]
+    process = start(*flags, *FLAGS, program=("failing_parts", part))
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert f"\nZeroDivisionError: in the {part}\n" in err
+    wait_for(lambda: session(process) == [], seconds=MOMENT)
+
+
 @pytest.mark.parametrize(
     ("fault", "vectorization", "shows", "says"),
     [

@@ -1,0 +1,69 @@
+"""A batch of processes starts late, tells its errors, and can be ended at any time."""
+
+import functools
+
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode
+from scripted_games import Broken
+
+from stacx.environments.workers import Workers
+
+ACTIONS = np.zeros(2, np.int64)
+
+
+@pytest.fixture
+def workers():
+    """Makes two environments, of which the second goes wrong at step 3; ended with the test."""
+    made = []
+
+    def make(fault="nothing"):
+        functions = [functools.partial(Broken, fault)] * 2
+        mode = AutoresetMode.NEXT_STEP
+        made.append(Workers(functions, copy=False, context="forkserver", autoreset_mode=mode))
+        return made[-1]
+
+    yield make
+    for batch in made:
+        batch.close(terminate=True)
+
+
+def test_nothing_is_started_before_the_first_reset(workers):
+    batch = workers()
+    assert batch.processes == []
+    assert batch.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
+    batch.reset(seed=0)
+    assert all(process.is_alive() for process in batch.processes)
+    processes = list(batch.processes)
+    batch.reset(seed=0)
+    assert batch.processes == processes
+
+
+def test_what_was_never_started_is_closed_at_once(workers):
+    workers().close()
+
+
+@pytest.mark.parametrize("terminate", [False, True])
+def test_processes_end_with_their_batch(workers, terminate):
+    batch = workers()
+    batch.reset(seed=0)
+    batch.step(ACTIONS)
+    batch.close(terminate=terminate)
+    assert not any(process.is_alive() for process in batch.processes)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:gymnasium.vector.async_vector_env")
+def test_an_error_of_a_process_is_raised_here(workers):
+    batch = workers("raise")
+    batch.reset(seed=0)
+    batch.step(ACTIONS)
+    batch.step(ACTIONS)
+    with pytest.raises(RuntimeError, match="no luck at all"):
+        batch.step(ACTIONS)
+
+
+def test_a_batch_that_is_killed_does_not_start(workers):
+    batch = workers()
+    batch.kill()
+    with pytest.raises(EOFError, match="ended while they were started"):
+        batch.reset(seed=0)
