@@ -21,6 +21,8 @@ def test_all_is_well(capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert f"jax {jax.__version__}\n" in out
+    assert f"ale-py {importlib.metadata.version('ale-py')}\n" in out
+    assert "Box2D " in out
     assert f"device 0: {jax.devices()[0].platform}" in out
     assert "engine gymnax: 1 environments" in out
     assert "stacx[" not in out
@@ -45,6 +47,12 @@ def test_a_missing_package(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "problem: optax is not installed: pip install . in stacx's project directory" in out
     assert out.endswith("1 problems\n")
+
+
+def test_an_engine_may_be_missing(capsys, monkeypatch):
+    monkeypatch.setattr(doctor.importlib.metadata, "version", missing("ale-py"))
+    assert main(["doctor"]) == 0
+    assert "ale-py" not in capsys.readouterr().out
 
 
 def test_jax_that_cannot_compute(capsys, monkeypatch):

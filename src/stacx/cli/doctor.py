@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import platform
@@ -14,6 +15,9 @@ _PACKAGES = (
     *("stacx", "jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "jaxtyping", "numpy"),
     *("gymnax", "gymnasium", "flax", "tyro", "rich", "tensorboardX", "matplotlib", "pillow"),
 )
+
+_OF_ENGINES = ("ale-py", "Box2D")
+"""Packages that may be missing; the engines say what to do about it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +45,9 @@ def _print_versions() -> list[str]:
             problems.append(
                 f"{package} is not installed: pip install . in stacx's project directory"
             )
+    for package in _OF_ENGINES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            print(f"{package} {importlib.metadata.version(package)}")
     return problems
 
 
