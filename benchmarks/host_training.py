@@ -96,7 +96,7 @@ def training(
 
 
 def raw_stepping(environment: HostEnvironment, config: Config, seconds: float) -> tuple[float, str]:
-    """The vector environment alone, with random actions, one batch per actor."""
+    """The vector environment alone, with random actions: one batch, as one actor has."""
     assert isinstance(environment.action_space, Discrete)
     vector = HostVector(environment, config.num_envs)
     vector.reset()

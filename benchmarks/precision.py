@@ -73,12 +73,12 @@ def random_trajectory(environment: HostEnvironment, config: Config) -> Trajector
     vector.reset(0)
     for _ in range(100):
         vector.step(rng.integers(0, choices, batch))
-    observations, starts = [vector.observations], [vector.starts]
+    observations, starts = [vector.observations.copy()], [vector.starts]
     actions, steps = [], []
     for _ in range(config.trajectory_length):
         actions.append(rng.integers(0, choices, batch).astype(np.int32))
         steps.append(vector.step(actions[-1]))
-        observations.append(vector.observations)
+        observations.append(vector.observations.copy())  # the next step may write over them
         starts.append(vector.starts)
     vector.close()
     known: Any = {
