@@ -120,7 +120,7 @@ class Config:
 
     # --- the data ---
     num_envs: int = _PRESET
-    """Parallel environments of one training run: the batch size m."""
+    """Parallel environments of one training run, or of each actor: the batch size m."""
     trajectory_length: int = _PRESET
     """Transitions of a trajectory, n."""
     overlap: int = _PRESET
