@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from stacx.environments import Environment, HostEnvironment, VectorEnvironment, VectorState
+from stacx.environments import (
+    Environment,
+    HostEnvironment,
+    OnDeviceEnvironment,
+    VectorEnvironment,
+    VectorState,
+)
 from stacx.errors import BrokenEnvironmentError, ConfigError, StacxError
 from stacx.runs import host_evaluation
 from stacx.runs.policy import Policy
@@ -73,18 +79,28 @@ def evaluate(
     """
     if episodes <= 0:
         raise ConfigError(f"--episodes must be positive, not {episodes}")
+    options: dict[str, Any] = {
+        "episodes": episodes,
+        "seed": seed,
+        "greedy": greedy,
+        "most_steps": most_steps,
+    }
     if isinstance(environment, HostEnvironment):
-        return Evaluation(
-            *host_evaluation.play(
-                policy,
-                environment,
-                episodes=episodes,
-                seed=seed,
-                greedy=greedy,
-                most_steps=most_steps,
-                env_timeout=env_timeout,
-            )
-        )
+        played = host_evaluation.play(policy, environment, env_timeout=env_timeout, **options)
+        return Evaluation(*played)
+    return _play_on_device(policy, environment, **options)
+
+
+def _play_on_device(
+    policy: Policy,
+    environment: OnDeviceEnvironment,
+    *,
+    episodes: int,
+    seed: int,
+    greedy: bool,
+    most_steps: int,
+) -> Evaluation:
+    """One episode in each of as many environments, side by side."""
     vector = VectorEnvironment(environment)
 
     def step(parameters: Parameters, now: _Playing, key: Array) -> tuple[_Playing, None]:
