@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,19 +97,27 @@ def training(
 
 
 def raw_stepping(environment: HostEnvironment, config: Config, seconds: float) -> tuple[float, str]:
-    """The vector environment alone, with random actions: one batch, as one actor has."""
+    """The vector environments alone, with random actions: a thread and a batch for every actor."""
     assert isinstance(environment.action_space, Discrete)
-    vector = HostVector(environment, config.num_envs)
-    vector.reset()
+    vectors = [HostVector(environment, config.num_envs) for _ in range(config.num_actors)]
+    for vector in vectors:
+        vector.reset()
     actions = np.random.default_rng(0).integers(
         0, environment.action_space.n, (1000, config.num_envs)
     )
-    start, steps = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < seconds:
-        vector.vector.step(environment.actions.decode(actions[steps % 1000]))
-        steps += 1
-    vector.close()
-    return steps * config.num_envs / elapsed, ""
+
+    def step(vector: HostVector) -> float:
+        start, steps = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - start) < seconds:
+            vector.vector.step(environment.actions.decode(actions[steps % 1000]))
+            steps += 1
+        return steps * config.num_envs / elapsed
+
+    with ThreadPoolExecutor(config.num_actors) as threads:
+        rates = list(threads.map(step, vectors))
+    for vector in vectors:
+        vector.close()
+    return sum(rates), ""
 
 
 def peer(python: str, name: str, env: str, seconds: float) -> tuple[float, str]:

@@ -49,6 +49,13 @@ def test_the_working_directory_does_not_hide_installed_modules(directory, monkey
     assert load_function("colorsys:rgb_to_yiq")(0.0, 0.0, 0.0) == (0.0, 0.0, 0.0)
 
 
+def test_a_module_that_ends_the_program_does_not(directory):
+    (directory / "leaving.py").write_text("import sys\nsys.exit(0)\n")
+    assert refusal("leaving:anything").startswith(
+        "cannot import 'leaving' of 'leaving:anything': SystemExit: 0 ("
+    )
+
+
 def test_no_such_module(directory):
     place = "in the working directory or on PYTHONPATH"
     assert refusal("not_written:f") == (

@@ -54,7 +54,7 @@ def load_module(name: str, reference: str) -> ModuleType:
     _search_working_directory()
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = one_line(error)
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             reason = f"no module {error.name!r} in the working directory or on PYTHONPATH"

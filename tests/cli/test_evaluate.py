@@ -271,6 +271,13 @@ def test_an_environment_on_the_cpu(evaluation, board, tmp_path):
         assert gif.info["duration"] == 100
 
 
+def test_a_film_that_is_cut_says_so(board, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("stacx.runs.evaluation.MOST_FRAMES", 5)
+    film = tmp_path / "episode.gif"
+    assert main(["eval", str(board("own_board")), "--episodes", "1", "--gif", str(film)]) == 0
+    assert f"gif: {film} (the first 5 pictures)\n" in capsys.readouterr().out
+
+
 def test_frames_and_scores_are_reported_as_in_training(evaluation, board, monkeypatch):
     directory, make = board("scored_board"), environments.make
     known = {"scores": ReferenceScores(random=2.0, human=9.0), "frames_per_step": 4}

@@ -202,6 +202,9 @@ class Game:
         reward = jnp.where(state == 6, jnp.nan, 1.0)
         return state, Timestep(jnp.zeros(2), reward, state == 7, jnp.bool_(False))
 
+def leaves():
+    raise SystemExit(0)
+
 class StepRaises(Game):
     def step(self, key, state, action):
         return state.left
@@ -245,6 +248,7 @@ def users_module(tmp_path):
         (["--env", "users_game:Chess"], "module 'users_game' has no function 'Chess'"),
         (["--env", "users_game:number"], "module 'users_game' has no function 'number'"),
         (["--env", "users_game:raises"], "users_game:raises raised RuntimeError: not today"),
+        (["--env", "users_game:leaves"], "users_game:leaves raised SystemExit: 0 ("),
         (["--env", "users_game:nothing"], "must return a Gymnasium environment"),
         (
             ["--env", "users_game:batches", "--vectorization", "sync"],

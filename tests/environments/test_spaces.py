@@ -97,6 +97,36 @@ def test_bytes_in_a_dictionary_are_fractions():
     np.testing.assert_allclose(encoded, [[0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 255.0]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint16, np.int64, np.uint64])
+def test_numbers_of_any_type_become_one_hot(dtype):
+    """Unsigned ones wrap around where they are subtracted."""
+    space = spaces.MultiDiscrete(
+        np.array([2, 100], dtype), dtype=dtype, start=np.array([1, 5], dtype)
+    )
+    encoded = observations_of(space, "o:f").encode(np.array([[1, 104], [2, 5]], dtype))
+    assert [list(np.flatnonzero(row)) for row in encoded] == [[0, 101], [1, 2]]
+    one = observations_of(spaces.Discrete(3, start=4, dtype=dtype), "o:f")
+    np.testing.assert_array_equal(one.encode(np.array([4, 6], dtype)), [[1, 0, 0], [0, 0, 1]])
+    with pytest.raises(BrokenEnvironmentError, match="environment 1 of 2 returned"):
+        one.encode(np.array([4, 3], dtype))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(-1, 1, (0,)),
+        spaces.Box(0, 9, (3, 0), np.uint8),
+        spaces.Dict({}),
+        spaces.Tuple([]),
+    ],
+    ids=str,
+)
+def test_observations_without_numbers_are_refused(space):
+    with pytest.raises(ConfigError) as caught:
+        observations_of(space, "o:f")
+    assert message_of(caught).startswith("o:f has observations without a single number in them (")
+
+
 @pytest.mark.parametrize(
     ("space", "outside", "index", "shown"),
     [

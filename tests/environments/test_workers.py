@@ -1,12 +1,14 @@
 """A batch of processes starts late, tells its errors, and can be ended at any time."""
 
 import functools
+import multiprocessing
 
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 from scripted_games import Broken
 
+from stacx.environments import EnvironmentRaised
 from stacx.environments.workers import Workers
 
 ACTIONS = np.zeros(2, np.int64)
@@ -17,10 +19,11 @@ def workers():
     """Makes two environments, of which the second goes wrong at step 3; ended with the test."""
     made = []
 
-    def make(fault="nothing"):
-        functions = [functools.partial(Broken, fault)] * 2
+    def make(fault="nothing", function=None):
+        functions = [function or functools.partial(Broken, fault)] * 2
         mode = AutoresetMode.NEXT_STEP
-        made.append(Workers(functions, copy=False, context="forkserver", autoreset_mode=mode))
+        batch = Workers(functions, "o:f", copy=False, context="forkserver", autoreset_mode=mode)
+        made.append(batch)
         return made[-1]
 
     yield make
@@ -58,8 +61,37 @@ def test_an_error_of_a_process_is_raised_here(workers):
     batch.reset(seed=0)
     batch.step(ACTIONS)
     batch.step(ACTIONS)
-    with pytest.raises(RuntimeError, match="no luck at all"):
+    with pytest.raises(EnvironmentRaised, match="environment 1 raised RuntimeError: ") as e:
         batch.step(ACTIONS)
+    assert "no luck at all\nand more lines" in e.value.details
+
+
+def never_made(how):
+    if multiprocessing.parent_process() is None:  # for its spaces
+        return Broken("nothing")
+    if how == "exit":
+        raise SystemExit(0)
+    raise RuntimeError("never\nmade")
+
+
+@pytest.mark.parametrize(
+    ("how", "says"), [("raise", "RuntimeError: never"), ("exit", "SystemExit: 0")]
+)
+def test_an_environment_that_cannot_be_made_in_its_process_says_why(workers, how, says):
+    batch = workers(function=functools.partial(never_made, how))
+    with pytest.raises(EnvironmentRaised, match=f"^o:f: environment [01] raised {says}$") as caught:
+        batch.reset(seed=0)
+    assert "in never_made" in caught.value.details
+
+
+def test_an_info_that_cannot_be_sent_is_an_error_of_its_environment(workers):
+    batch = workers(("life_lost", lambda: None))
+    batch.reset(seed=0)
+    batch.step(ACTIONS)
+    batch.step(ACTIONS)
+    with pytest.raises(EnvironmentRaised, match="o:f: environment 1 raised") as caught:
+        batch.step(ACTIONS)
+    assert "pickle" in str(caught.value)
 
 
 def test_a_batch_that_is_killed_does_not_start(workers):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 import threading
 import time
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
+from gymnasium.vector import AutoresetMode
 from support import message_of
 from tiny_runs import tiny_config
 
@@ -35,8 +37,9 @@ class Game(gymnasium.Env):
     action_space = spaces.Discrete(100)
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
-    def __init__(self, longer=0, raises=None, nan=None, lives=(), render_mode=None):
+    def __init__(self, longer=0, raises=None, quits=None, nan=None, lives=(), render_mode=None):
         self.longer, self.raises, self.nan, self.lives = longer, raises, nan, lives
+        self.quits = quits
         self.render_mode = render_mode
 
     def reset(self, *, seed=None, options=None):
@@ -48,6 +51,8 @@ class Game(gymnasium.Env):
         self.time += 1
         if self.time == self.raises:
             raise RuntimeError("no more\nof this")
+        if self.time == self.quits:
+            sys.exit(0)
         over = self.time == self.seed + 1 + self.longer
         reward = np.nan if self.time == self.nan else float(action)
         seen = np.full(1, self.time, np.float32)
@@ -140,6 +145,7 @@ def test_a_last_step_that_is_the_last_one_allowed():
     ("fault", "complaint"),
     [
         ({"raises": 2}, "o:f: environment 1 raised RuntimeError: no more ("),
+        ({"quits": 2}, "o:f: environment 1 raised SystemExit: 0 ("),
         ({"nan": 2}, "o:f returned rewards that are not finite: environment 1 of 4 returned nan"),
     ],
 )
@@ -152,6 +158,29 @@ def test_what_goes_wrong_is_the_environments_fault(fault, complaint, monkeypatch
     assert message_of(caught).startswith(complaint)
     assert ("of this" in caught.value.details) == ("raises" in fault)
     assert len(closed) == 1
+
+
+class Quitting(gymnasium.vector.VectorEnv):
+    """A batch of a user's own that ends the program."""
+
+    single_observation_space = Game.observation_space
+    single_action_space = Game.action_space
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+
+    def __init__(self, num_envs):
+        self.num_envs = num_envs
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros((self.num_envs, 1), np.float32), {}
+
+    def step(self, actions):
+        sys.exit(0)
+
+
+def test_a_batch_that_ends_the_program_does_not():
+    environment = gym_family.from_function("o:f", Quitting, {}, Quitting(1))
+    with pytest.raises(stacx.BrokenEnvironmentError, match="o:f raised SystemExit: 0"):
+        stacx.evaluate(make_policy(0.0), environment, episodes=2)
 
 
 @pytest.fixture

@@ -243,20 +243,38 @@ def test_restarts_are_counted_on_in_a_resumed_run(stopped_run, tmp_path):
 
 
 def test_restarts_since_the_last_line_are_counted_on(tmp_path, monkeypatch):
-    count_restart = ActorLearnerRuntime.count_restart
+    run = stopped_in(
+        "_warn_of_restarts", monkeypatch, tmp_path, when=lambda runtime: bool(runtime._warnings)
+    )
+    assert lines_of(run) == []
+    train(run, resume=True, **faulty("error", "step", once=str(tmp_path / "once")))
+    assert [line["environment_restarts"] for line in steady(run)] == [1] * 4
 
-    def signalled(*arguments):
-        count_restart(*arguments)
-        training.signal.raise_signal(training.signal.SIGTERM)
+
+def test_restarts_that_a_signal_may_have_caused_are_not_counted(tmp_path, monkeypatch):
+    run = stopped_in("count_restart", monkeypatch, tmp_path)
+    train(run, resume=True, **faulty("error", "step", once=str(tmp_path / "once")))
+    assert [line["environment_restarts"] for line in steady(run)] == [0] * 4
+
+
+def stopped_in(method, monkeypatch, tmp_path, when=lambda runtime: True):
+    """A run that is asked to stop after its runtime's method was called, about a restart."""
+    called = getattr(ActorLearnerRuntime, method)
+
+    def signalled(runtime, *arguments):
+        due = when(runtime)
+        called(runtime, *arguments)
+        if due:
+            training.signal.raise_signal(training.signal.SIGTERM)
 
     run, settings = tmp_path / "run", faulty("error", "step", once=str(tmp_path / "once"))
     with monkeypatch.context() as patch:
-        patch.setattr(ActorLearnerRuntime, "count_restart", signalled)
-        with pytest.raises(stacx.Interrupted):
-            train(run, **settings)
-    assert lines_of(run) == []
-    train(run, resume=True, **settings)
-    assert [line["environment_restarts"] for line in steady(run)] == [1] * 4
+        patch.setattr(ActorLearnerRuntime, method, signalled)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", stacx.TrainingWarning)
+            with pytest.raises(stacx.Interrupted):
+                train(run, **settings)
+    return run
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ class Arguments:
     greedy: bool = False
     """Take the most probable action instead of sampling."""
     gif: Path | None = None
-    """Also draw one episode of the first seed into this file, a .gif."""
+    """Also draw one episode of the first seed, at most 1,000 pictures, into this file, a .gif."""
     env_timeout: float | None = None
     """Seconds after which environments on the CPU that do not answer are given up; by default as in
     the run."""
@@ -46,6 +46,7 @@ def run(arguments: Sequence[str]) -> int:
     from stacx import environments
     from stacx.environments.drawing import frames_per_second, write_gif
     from stacx.runs import RunDirectory, evaluate, load, record_episode
+    from stacx.runs.evaluation import MOST_FRAMES
     from stacx.runtimes.compilation import enable_compile_cache
 
     enable_compile_cache()
@@ -62,7 +63,8 @@ def run(arguments: Sequence[str]) -> int:
     options: Any = {"seed": parsed.seed, "greedy": parsed.greedy, "env_timeout": config.env_timeout}
     if parsed.gif is not None:
         frames = record_episode(policies[config.seed], environment, **options)
-        print(f"gif: {write_gif(frames, parsed.gif, frames_per_second(environment))}")
+        cut = f" (the first {len(frames)} pictures)" if len(frames) == MOST_FRAMES else ""
+        print(f"gif: {write_gif(frames, parsed.gif, frames_per_second(environment))}{cut}")
     returns, steps = [], 0
     for seed, policy in policies.items():
         result = evaluate(policy, environment, episodes=parsed.episodes, **options)

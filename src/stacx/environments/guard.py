@@ -9,8 +9,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import DependencyNotInstalled
 
-from stacx.errors import BrokenEnvironmentError
+from stacx.errors import BrokenEnvironmentError, StacxError
 from stacx.imports import one_line
 
 
@@ -123,4 +124,10 @@ class Guard(gymnasium.Wrapper):
 
 def guarded(make: Callable[[], gymnasium.Env], name: str, index: int) -> Guard:
     """What `make` returns, guarded."""
-    return Guard(make(), name, index)
+    try:
+        return Guard(make(), name, index)
+    except (StacxError, DependencyNotInstalled):
+        raise
+    except (Exception, SystemExit) as error:
+        message = f"{name}: environment {index} raised {one_line(error)} when it was made"
+        raise EnvironmentRaised(message, traceback.format_exc()) from error

@@ -147,7 +147,11 @@ def _of_single(
         functions = [functools.partial(guarded, make, env, index) for index in range(num_envs)]
         if vectorization == "async":
             return Workers(
-                functions, copy=False, context="forkserver", autoreset_mode=AutoresetMode.NEXT_STEP
+                functions,
+                env,
+                copy=False,
+                context="forkserver",
+                autoreset_mode=AutoresetMode.NEXT_STEP,
             )
         return SyncVectorEnv(functions, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
 

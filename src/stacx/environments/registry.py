@@ -122,7 +122,7 @@ def _make(env: str, arguments: dict[str, Any]) -> Environment:
         return family.make(name, arguments)
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"environment {env} cannot be made: {one_line(error)}") from error
 
 
@@ -143,7 +143,7 @@ def _make_own(env: str, arguments: dict[str, Any]) -> Environment:
         return _adapted(env, function, arguments)
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{env} raised {one_line(error)}") from error
 
 

@@ -41,14 +41,18 @@ def observations_of(space: gymnasium.Space, env: str) -> Observations:
     in them divided by 255.
 
     Raises:
-        ConfigError: if observations of the environment `env` cannot be one array.
+        ConfigError: if observations of the environment `env` cannot be one array, or are empty.
     """
-    if isinstance(space, spaces.Box) and space.dtype == np.uint8:
-        return Observations(space.shape, np.dtype(np.uint8), np.asarray)
-    if isinstance(space, spaces.Box):
-        return Observations(space.shape, np.dtype(np.float32), _as_float)
-    encode = _flattening(space, env)
-    return Observations((spaces.flatdim(space),), np.dtype(np.float32), encode)
+    if not isinstance(space, spaces.Box):
+        encode = _flattening(space, env)
+        found = Observations((spaces.flatdim(space),), np.dtype(np.float32), encode)
+    elif space.dtype == np.uint8:
+        found = Observations(space.shape, np.dtype(np.uint8), np.asarray)
+    else:
+        found = Observations(space.shape, np.dtype(np.float32), _as_float)
+    if 0 in found.shape:
+        raise ConfigError(f"{env} has observations without a single number in them ({space})")
+    return found
 
 
 def _flattening(space: gymnasium.Space, env: str) -> Callable[[Any], np.ndarray]:
@@ -109,11 +113,12 @@ def _as_float(batch: Any) -> np.ndarray:
 
 def _one_hot(sizes: np.ndarray, starts: np.ndarray, env: str) -> Callable[[Any], np.ndarray]:
     """From a batch of D numbers, each of `sizes` values, to as many one-hot vectors in a row."""
+    sizes, starts = sizes.astype(np.int64), starts.astype(np.int64)  # unsigned ones wrap around
     offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     width = int(np.sum(sizes))
 
     def encode(batch: Any) -> np.ndarray:
-        numbers = np.asarray(batch).reshape(-1, len(sizes))
+        numbers = np.asarray(batch, np.int64).reshape(-1, len(sizes))
         values = numbers - starts
         outside = ((values < 0) | (values >= sizes)).any(axis=1)
         if outside.any():

@@ -7,12 +7,17 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
+
+from stacx.environments.guard import EnvironmentRaised
+from stacx.errors import StacxError
+from stacx.imports import one_line
 
 _IMPORTED = "stacx.environments.guard"
 
@@ -29,6 +34,7 @@ class Workers(AsyncVectorEnv):
     def __init__(
         self,
         functions: Sequence[Callable[[], gymnasium.Env]],
+        name: str,
         *,
         autoreset_mode: AutoresetMode,
         **settings: Any,
@@ -37,6 +43,7 @@ class Workers(AsyncVectorEnv):
         self._start = functools.partial(
             super().__init__, functions, worker=_work, autoreset_mode=autoreset_mode, **settings
         )
+        self._name = name
         self._state = AsyncState.DEFAULT
         self._killed = False
         self.parent_pipes, self.processes = [], []
@@ -81,16 +88,31 @@ class Workers(AsyncVectorEnv):
     def _raise_if_errors(self, successes: Sequence[bool]) -> None:
         """Raises the error of the worker that failed first."""
         if not all(successes):
-            _, _, error, _ = self.error_queue.get()
+            index, _, error, trace = self.error_queue.get()
             self._state = AsyncState.DEFAULT
-            raise error
+            if isinstance(error, (EnvironmentRaised, StacxError)):
+                raise error
+            message = f"{self._name}: environment {index} raised {one_line(error)}"
+            raise EnvironmentRaised(message, trace)
 
 
-def _work(*arguments: Any) -> None:
-    """A worker: leaves Ctrl-C to the main process, and ends with it even if it hangs."""
+def _work(
+    index: int, make: Callable[[], gymnasium.Env], pipe: Any, other: Any, *arguments: Any
+) -> None:
+    """A worker: leaves Ctrl-C to the main process, and ends with it even if it hangs.
+
+    Gymnasium's would die without a word of an environment that cannot be made.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _async_worker(*arguments)
+    try:
+        environment = make()
+    except (Exception, SystemExit) as error:
+        _, errors, *_ = arguments
+        errors.put((index, type(error), error, traceback.format_exc()))
+        pipe.send((None, False))
+    else:
+        _async_worker(index, lambda: environment, pipe, other, *arguments)
 
 
 def _end_with_parent() -> None:

@@ -26,6 +26,8 @@ from stacx.types import Parameters, RecurrentState
 
 _CHUNK = 100
 """Steps between two looks at whether every episode has ended."""
+MOST_FRAMES = 1000
+"""Pictures of a film: half a minute of most environments, and some ten megabytes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,10 +168,12 @@ def record_episode(
     *,
     seed: int = 0,
     greedy: bool = False,
-    most_frames: int = 1000,
+    most_frames: int = MOST_FRAMES,
     env_timeout: float | None = None,
 ) -> list[np.ndarray]:
-    """Pictures [H, W, 3] of one episode, its last state included; the arguments are `evaluate`'s.
+    """Pictures [H, W, 3] of one episode, at most `most_frames`, its last state included.
+
+    The other arguments are `evaluate`'s.
 
     Raises:
         ConfigError: if the environment cannot be drawn.

@@ -20,6 +20,7 @@ from stacx.environments import (
 from stacx.environments.patience import Caller, NoAnswer
 from stacx.errors import BrokenEnvironmentError, ConfigError, StacxError
 from stacx.runs.policy import Policy
+from stacx.runtimes.running import running
 
 _BATCH = 32
 """Environments at most that play side by side: the paper's batch (Table 3, m)."""
@@ -113,10 +114,11 @@ class _Playing:
         key = None
         if self._key is not None:
             self._key, key = jax.random.split(self._key)
-        actions, self._state = self._act(
-            self._vector.observations, self._state, key, self._parameters, self._vector.starts
-        )
-        return self._caller.call(self._vector.step, np.asarray(actions))
+        seen = self._vector.observations, self._state, key, self._parameters, self._vector.starts
+        with running(self._vector.environment.env):
+            actions, self._state = self._act(*seen)
+            taken = np.asarray(actions)
+        return self._caller.call(self._vector.step, taken)
 
     def pictures(self) -> list[np.ndarray]:
         """One of each environment. Raises `ConfigError` if there are none."""
@@ -166,7 +168,7 @@ def _playing(
             f"{environment.env} cannot be drawn, since a package is missing ({error}): "
             f"{FAMILIES['gym'].installation}"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BrokenEnvironmentError(*diagnosis(environment.env, error)) from error
     finally:
         if vector is not None and caller.busy:

@@ -112,7 +112,7 @@ class ActorLearnerRuntime:
         self._exchange: Exchange[Delivery] = Exchange(config.queue_size)
         self._lags: list[int] = []
         self._lock = threading.Lock()
-        self._restarts = 0
+        self._restarts = self._restarts_said = 0
         self._warnings: deque[str] = deque()
         self._generations = [itertools.count() for _ in range(config.num_actors)]
         self._first_update = 0
@@ -132,11 +132,14 @@ class ActorLearnerRuntime:
         )
 
     def counts(self) -> dict[str, int]:
-        """Restarts of environments, which have nothing to do with the learner's arrays."""
-        return {"environment_restarts": self._restarts}
+        """Restarts of environments, which have nothing to do with the learner's arrays.
+
+        Only those that the learner has warned of: what comes after a signal to stop is no fault.
+        """
+        return {"environment_restarts": self._restarts_said}
 
     def count_on_from(self, counts: dict[str, Any]) -> None:
-        self._restarts = counts.get("environment_restarts", 0)
+        self._restarts = self._restarts_said = counts.get("environment_restarts", 0)
 
     def prepare(self, state: HostTrainState) -> HostTrainState:
         """Starts the actors, and compiles the update while they compile their inference."""
@@ -306,6 +309,7 @@ class ActorLearnerRuntime:
 
     def _warn_of_restarts(self) -> None:
         while self._warnings:
+            self._restarts_said += 1
             warnings.warn(self._warnings.popleft(), TrainingWarning, stacklevel=2)
 
     def _replace_hanging_actors(self) -> None:
