@@ -177,7 +177,10 @@ def test_directories_that_cannot_be_used(refused, tmp_path, tiny_run):
     assert "cannot write to full/file/run: Not a dir" in refused("--run-dir", "full/file/run")
     assert "it has no config.json" in refused("--resume", "--run-dir", "full")
     refusal = refused("--resume", "--run-dir", run, "--gamma", "0.5", "--seed", "2")
-    assert refusal.endswith("different: seed (0 there, 2 here), gamma (0.99 there, 0.5 here)")
+    assert refusal.endswith(
+        "different: seed (0 there, 2 here), gamma (0.99 there, 0.5 here): leave "
+        "these flags as they were"
+    )
 
 
 USERS_FUNCTIONS = """

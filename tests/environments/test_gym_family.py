@@ -112,8 +112,10 @@ def test_an_environment_that_a_module_registers(monkeypatch, tmp_path):
     observations, _ = vector.reset(seed=0)
     assert observations.shape == (2, 4)
     vector.close()
-    message = refusal("gym:registering_games:mine/Pool-v3")
-    assert message.startswith("unknown environment 'gym:registering_games:mine/Pool-v3'; did you m")
+    assert refusal("gym:registering_games:mine/Pool-v3") == (
+        "unknown environment 'gym:registering_games:mine/Pool-v3'; did you mean "
+        "gym:registering_games:mine/Pole-v3?; see stacx envs"
+    )
     assert refusal("gym:no_games:Pole-v3") == (
         "cannot import 'no_games' of 'gym:no_games:Pole-v3': no module 'no_games' in the working "
         "directory or on PYTHONPATH"

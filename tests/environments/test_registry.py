@@ -1,6 +1,7 @@
 """From an id to an environment, and one clear line where there is none."""
 
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ from support import Walk, as_module, message_of
 
 from stacx.environments import FAMILIES, Family, OnDeviceEnvironment, make, register
 from stacx.environments.atari_family import rom_ids
-from stacx.errors import ConfigError
+from stacx.errors import BrokenEnvironmentError, ConfigError
 from stacx.types import Timestep
 
 
@@ -119,6 +120,19 @@ def test_a_family_that_raises(family):
 def own(monkeypatch, function) -> str:
     """The id of a user's own function."""
     return as_module(monkeypatch, function=function) + ":function"
+
+
+def test_an_environment_that_is_not_made_in_time(monkeypatch):
+    def function():
+        time.sleep(30)
+
+    env = own(monkeypatch, function)
+    with pytest.raises(BrokenEnvironmentError) as caught:
+        make(env, seconds=0.2)
+    assert message_of(caught) == (
+        f"{env} was not made within 0.2 s (--env-timeout): mend the environment"
+    )
+    assert "in function" in caught.value.details
 
 
 def test_a_users_own_environment_with_its_arguments(monkeypatch):

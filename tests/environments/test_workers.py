@@ -2,6 +2,7 @@
 
 import functools
 import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -92,6 +93,38 @@ def test_an_info_that_cannot_be_sent_is_an_error_of_its_environment(workers):
     with pytest.raises(EnvironmentRaised, match="o:f: environment 1 raised") as caught:
         batch.step(ACTIONS)
     assert "pickle" in str(caught.value)
+
+
+def leaves(when):
+    """Its process ends: when it is made, or at step 3."""
+    if multiprocessing.parent_process() is not None and when == "made":
+        os._exit(3)
+    return Leaving("nothing")
+
+
+class Leaving(Broken):
+    def step(self, action):
+        outcome = super().step(action)
+        if self.bad and self.time == 3:
+            os._exit(4)
+        return outcome
+
+
+def test_a_process_that_ends_is_named_with_its_exit_code(workers):
+    batch = workers(function=functools.partial(leaves, "late"))
+    batch.reset(seed=0)
+    batch.step(ACTIONS)
+    batch.step(ACTIONS)
+    with pytest.raises(EnvironmentRaised) as caught:
+        batch.step(ACTIONS)
+    assert str(caught.value) == "o:f: the process of environment 1 ended (exit code 4)"
+
+
+def test_a_process_that_ends_at_once_may_be_a_script_s_fault(workers):
+    batch = workers(function=functools.partial(leaves, "made"))
+    with pytest.raises(EnvironmentRaised) as caught:
+        batch.reset(seed=0)
+    assert "ended (exit code 3); a script needs `if __name__ == '__main__':`" in str(caught.value)
 
 
 def test_a_batch_that_is_killed_does_not_start(workers):

@@ -237,13 +237,19 @@ def takes_no_render_mode():
     return Game()
 
 
-@pytest.mark.parametrize("function", [takes_no_render_mode, Grey])
+class Undrawn(Game):
+    def render(self):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("function", [takes_no_render_mode, Grey, Undrawn])
 def test_an_environment_without_pictures_cannot_be_filmed(function):
     with pytest.raises(stacx.ConfigError) as caught:
         record_episode(make_policy(0.0), environment_of(function))
     assert message_of(caught) == (
-        "o:f cannot be drawn: its render returns no picture [H, W, 3] when it is made with "
-        "render_mode rgb_array"
+        "o:f cannot be drawn: its render returns no picture [H, W, 3]. A function that makes it "
+        "needs an argument render_mode, to pass it on, and the environment metadata = "
+        '{"render_modes": ["rgb_array"]}'
     )
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from typing import Any, NamedTuple
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +59,15 @@ def test_a_batch_is_its_observations_one_by_one(policy):
     assert [int(action) for action in singles] == actions.tolist()
 
 
+def test_actions_are_what_gymnasium_takes(policy):
+    """Its spaces check types; inside a transformation they stay JAX's."""
+    single, batch = policy.act(observations(1)[0])[0], policy.act(observations(3))[0]
+    assert gymnasium.spaces.Discrete(3).contains(single)
+    assert gymnasium.spaces.MultiDiscrete([3, 3, 3], dtype=np.int32).contains(batch)
+    inside = jax.jit(lambda board: policy.act(board)[0])(observations(1)[0])
+    assert int(inside) == single
+
+
 def test_without_a_key_the_most_probable_action_is_taken(policy):
     boards = observations(5)
     greedy = policy.act(boards)[0]
@@ -99,7 +109,7 @@ def test_another_shape_is_refused(policy, shape):
     with pytest.raises(ValueError, match="must have shape") as caught:
         policy.act(np.zeros(shape))
     message = message_of(caught)
-    assert "[10, 5] or ['B', 10, 5]" in message
+    assert "[10, 5] or [B, 10, 5]" in message
     assert f"not {list(shape)}" in message
 
 

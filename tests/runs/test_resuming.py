@@ -180,7 +180,7 @@ def test_another_config_is_refused_naming_the_fields(tiny_run):
         stacx.train(tiny_config(gamma=0.5, log_points=7), directory, resume=True, quiet=True)
     assert message_of(caught).endswith(
         "is a run with another config; different: gamma (0.99 there, 0.5 here), "
-        "log_points (5 there, 7 here)"
+        "log_points (5 there, 7 here): leave these flags as they were"
     )
 
 

@@ -15,6 +15,7 @@ from support import message_of, quick_jit
 
 from stacx.config import Config
 from stacx.errors import BrokenEnvironmentError, ConfigError, TrainingWarning
+from stacx.runtimes import actor_learner
 from stacx.runtimes.actor import Delivery
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
 from stacx.runtimes.randomness import iteration_key, start_key
@@ -148,6 +149,14 @@ def test_time_is_broken_down(recorded):
     assert shares["time/learner_learning"] > 0
     time, sentence = recorded.farewell
     assert time.startswith("time: learner learning ")
+    assert sentence == "the run was too short to tell what held it up"
+
+
+def test_a_longer_run_tells_what_held_it_up(monkeypatch):
+    monkeypatch.setattr(actor_learner, "_TELLING", 0.0)
+    runtime = make_runtime()
+    sentence = Recorded(runtime, 1).farewell[1]
+    runtime.close()
     assert " is the bottleneck: " in sentence or " are in balance: " in sentence
 
 

@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
     config = dataclasses.replace(directory.config(), **patience)
     seeds = range(config.seed, config.seed + config.num_seeds)
     policies = {seed: load(parsed.run_dir, seed, torso=config.torso) for seed in seeds}
-    environment = environments.make(config.env, config.env_args)
+    environment = environments.make(config.env, config.env_args, seconds=config.env_timeout)
     if not isinstance(environment, environments.HostEnvironment):
         config.require_usual(["env_timeout"], f"for {config.env}, which steps on the device")
     options: Any = {"seed": parsed.seed, "greedy": parsed.greedy, "env_timeout": config.env_timeout}

@@ -59,9 +59,15 @@ class Guard(gymnasium.Wrapper):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         try:
-            observation, reward, terminated, truncated, info = self.env.step(action)
+            outcome = self.env.step(action)
         except (Exception, SystemExit) as error:
             raise self._raised(error, "step") from error
+        if not isinstance(outcome, tuple) or len(outcome) != 5:
+            kind = f"a tuple of {len(outcome)}" if isinstance(outcome, tuple) else repr(outcome)
+            raise self._broken(
+                f"{kind} from step, not (observation, reward, terminated, truncated, info)"
+            )
+        observation, reward, terminated, truncated, info = outcome
         self._check(self.observation_space, observation)
         self._check_reward(reward)
         ends = self._truth(terminated, "terminated"), self._truth(truncated, "truncated")

@@ -17,7 +17,8 @@ from stacx.environments import atari_family, gym_family, gymnax_family
 from stacx.environments.base import OnDeviceEnvironment, check_environment
 from stacx.environments.gymnax_family import GymnaxEnvironment
 from stacx.environments.host import HostEnvironment
-from stacx.errors import ConfigError
+from stacx.environments.patience import Caller, NoAnswer
+from stacx.errors import BrokenEnvironmentError, ConfigError
 from stacx.imports import load_function, load_module, one_line
 
 Environment: TypeAlias = OnDeviceEnvironment | HostEnvironment
@@ -58,7 +59,7 @@ register("gym", Family(gym_family.make, gym_family.names, extra="gym", imports=T
 register("atari", Family(atari_family.make, atari_family.names, extra="atari"))
 
 
-def make(env: str, env_args: str = "{}") -> Environment:
+def make(env: str, env_args: str = "{}", *, seconds: float | None = None) -> Environment:
     """The environment of an id.
 
     Args:
@@ -67,16 +68,35 @@ def make(env: str, env_args: str = "{}") -> Environment:
             gymnax or a Gymnasium environment, or, if it has an argument `num_envs`, a
             `gymnasium.vector.VectorEnv` of so many.
         env_args: the environment's parameters, a JSON object.
+        seconds: how long it may take; None: for ever.
 
     Raises:
         ConfigError: if there is no such environment, or it cannot be made or used.
+        BrokenEnvironmentError: if it was not made in time.
     """
-    environment = _make(env, json.loads(env_args))
+    arguments = json.loads(env_args)
+    if seconds is None:
+        environment = _make(env, arguments)
+    else:
+        environment = _made_within(seconds, env, arguments)
     if isinstance(environment, HostEnvironment):
         environment.check()
     else:
         check_environment(environment, env)
     return environment
+
+
+def _made_within(seconds: float, env: str, arguments: dict[str, Any]) -> Environment:
+    caller = Caller(seconds)
+    try:
+        return caller.call(_make, env, arguments)
+    except NoAnswer as hanging:
+        raise BrokenEnvironmentError(
+            f"{env} was not made within {seconds:g} s (--env-timeout): mend the environment",
+            hanging.stack,
+        ) from None
+    finally:
+        caller.close()
 
 
 def code_of(env: str) -> str | None:
@@ -114,7 +134,10 @@ def _make(env: str, arguments: dict[str, Any]) -> Environment:
         load_module(module, env)
         names = family.names()
     if known not in names:
-        raise ConfigError(f"unknown environment {env!r}{_suggestion(env)}; see stacx envs")
+        suggestion = _suggestion(env)
+        if code_of(env):  # an id that a module registers is known by both of its names
+            suggestion = suggestion.replace(f"{family_name}:", f"{family_name}:{module}:")
+        raise ConfigError(f"unknown environment {env!r}{suggestion}; see stacx envs")
     obstacle = names[known]
     if obstacle is not None:
         raise ConfigError(f"{env} cannot be trained on: {obstacle}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -55,6 +56,14 @@ class Workers(AsyncVectorEnv):
             self._start()
         return super().reset(**arguments)
 
+    def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
+        with self._naming_the_dead():
+            return super().reset_wait(timeout)
+
+    def step_wait(self, timeout: float | None = None) -> Any:
+        with self._naming_the_dead():
+            return super().step_wait(timeout)
+
     def kill(self) -> None:
         """Ends the processes without asking, also those that are only about to be started."""
         self._killed = True
@@ -83,7 +92,26 @@ class Workers(AsyncVectorEnv):
         """Once all processes are started; waits for their environments."""
         if self._killed:
             raise EOFError("the processes were ended while they were started")
-        super()._check_spaces()
+        with self._naming_the_dead("; a script needs `if __name__ == '__main__':` (docs/guide.md)"):
+            super()._check_spaces()
+
+    @contextlib.contextmanager
+    def _naming_the_dead(self, hint: str = "") -> Iterator[None]:
+        """Raises `EnvironmentRaised` if a process has ended by itself."""
+        try:
+            yield
+        except (EOFError, OSError) as error:
+            if self._killed:
+                raise
+            for index, process in enumerate(self._started()):
+                process.join(0.1)
+                if process.exitcode is not None:
+                    message = (
+                        f"{self._name}: the process of environment {index} ended "
+                        f"(exit code {process.exitcode}){hint}"
+                    )
+                    raise EnvironmentRaised(message, traceback.format_exc()) from error
+            raise
 
     def _raise_if_errors(self, successes: Sequence[bool]) -> None:
         """Raises the error of the worker that failed first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 
 import jax
@@ -122,11 +123,17 @@ class _Playing:
 
     def pictures(self) -> list[np.ndarray]:
         """One of each environment. Raises `ConfigError` if there are none."""
-        pictures = self._caller.call(self._vector.render)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is missing is said below
+            try:
+                pictures = self._caller.call(self._vector.render)
+            except NotImplementedError:
+                pictures = []
         if not pictures or pictures[0].ndim != 3 or pictures[0].shape[2] != 3:
             raise ConfigError(
                 f"{self._vector.environment.env} cannot be drawn: its render returns no picture "
-                "[H, W, 3] when it is made with render_mode rgb_array"
+                "[H, W, 3]. A function that makes it needs an argument render_mode, to pass it on, "
+                'and the environment metadata = {"render_modes": ["rgb_array"]}'
             )
         return pictures
 

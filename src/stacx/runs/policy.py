@@ -73,7 +73,7 @@ class Policy:
         observation: Any,
         state: RecurrentState | None = None,
         key: PRNGKeyArray | None = None,
-    ) -> tuple[Array, RecurrentState | None]:
+    ) -> tuple[Any, RecurrentState | None]:
         """The action for one observation or a batch of them.
 
         Args:
@@ -83,8 +83,8 @@ class Policy:
             key: samples an action; without one the most probable action is taken.
 
         Returns:
-            The action, of integers and shape [*action] or [B, *action], and the state for the next
-            call.
+            The action, of integers and shape [*action] or [B, *action], as NumPy's array (inside a
+            transformation of JAX, as JAX's), and the state for the next call.
 
         Raises:
             ValueError: if the observation has another shape.
@@ -96,12 +96,14 @@ class Policy:
         if batch.shape[1:] != self.observation_shape:
             wanted = list(self.observation_shape)
             raise ValueError(
-                f"an observation must have shape {wanted} or {['B', *wanted]}, not "
+                f"an observation must have shape {wanted} or [B, {str(wanted)[1:]}, not "
                 f"{list(np.shape(observation))}"
             )
         if state is None:
             state = self.initial_state(len(batch))
         actions, state = self._act(batch, state, key, self.parameters)
+        if not isinstance(actions, jax.core.Tracer):  # Gymnasium's environments check the type
+            actions = np.asarray(actions)
         return actions[0] if single else actions, state if self.config.lstm_size else None
 
     def act_on_batch(

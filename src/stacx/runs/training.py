@@ -106,7 +106,7 @@ def train(
 
 def _make_runtime(config: Config) -> Runtime:
     """On-device for environments in JAX, actors and a learner for those of the host."""
-    environment = environments.make(config.env, config.env_args)
+    environment = environments.make(config.env, config.env_args, seconds=config.env_timeout)
     if isinstance(environment, environments.HostEnvironment):
         return ActorLearnerRuntime(config, environment)
     return OnDeviceRuntime(config, environment)
@@ -126,7 +126,10 @@ def _open_to_resume(path: Path, config: Config) -> RunDirectory:
         for name in stored.differences(config)
     ]
     if different:
-        raise ConfigError(f"{path} is a run with another config; different: {', '.join(different)}")
+        raise ConfigError(
+            f"{path} is a run with another config; different: {', '.join(different)}: leave these "
+            "flags as they were"
+        )
     return directory
 
 

@@ -44,6 +44,8 @@ T = TypeVar("T")
 _PATIENCE = 0.2
 """Seconds between two looks at the actors while the learner waits: little beside any time-out, and
 much beside what a look costs."""
+_TELLING = 10.0
+"""Seconds within which a run's first and last moments weigh more than what is between them."""
 _FAREWELL = 5.0
 """Seconds that all actors together have to end: a slow step fits, and schedulers wait longer before
 they kill."""
@@ -223,6 +225,8 @@ class ActorLearnerRuntime:
             f"{name.removeprefix('time/').replace('_', ' ')} {100 * share:.0f} %"
             for name, share in shares.items()
         )
+        if self._run_shares.seconds < _TELLING:
+            return [f"time: {listed}", "the run was too short to tell what held it up"]
         return [f"time: {listed}", bottleneck(shares)]
 
     def restart_shares(self) -> None:

@@ -60,9 +60,14 @@ class Shares:
         self._start = time.perf_counter()
         self._before = [watch.read() for watch in self._watches]
 
+    @property
+    def seconds(self) -> float:
+        """Since then."""
+        return time.perf_counter() - self._start
+
     def read(self) -> dict[str, float]:
         """`time/actor_environment`, `time/learner_waiting` and so on, each between 0 and 1."""
-        elapsed = max(time.perf_counter() - self._start, 1e-9)
+        elapsed = max(self.seconds, 1e-9)
         found: dict[str, list[float]] = {}
         for watch, before in zip(self._watches, self._before, strict=True):
             for name, seconds in watch.read().items():
