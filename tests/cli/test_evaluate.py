@@ -281,7 +281,9 @@ def test_a_film_that_is_cut_says_so(board, tmp_path, capsys, monkeypatch):
 def test_frames_and_scores_are_reported_as_in_training(evaluation, board, monkeypatch):
     directory, make = board("scored_board"), environments.make
     known = {"scores": ReferenceScores(random=2.0, human=9.0), "frames_per_step": 4}
-    monkeypatch.setattr(environments, "make", lambda *env: dataclasses.replace(make(*env), **known))
+    monkeypatch.setattr(
+        environments, "make", lambda *env, **o: dataclasses.replace(make(*env), **known)
+    )
     outcome = evaluation(directory, "--episodes", 3)
     assert outcome["human_normalised_score"] == 0.2857143
     assert outcome["frames"] == 4 * 4 * 3

@@ -116,7 +116,7 @@ def test_a_part_that_fails_ends_the_run(start, part):
     [
         ("error", "async", 'raise RuntimeError("the simulator', "raised RuntimeError: the simul"),
         ("quit", "sync", "raise SystemExit(0)", "raised SystemExit: 0"),
-        ("die", "async", "Traceback", "raised "),
+        ("die", "async", "Traceback", ": the process of environment "),
         ("hang", "sync", ", in hang\n", "has not answered for 0.5 s"),
     ],
 )

@@ -58,6 +58,8 @@ class Broken(gymnasium.Env):
         self.time = 0
         if self.bad and self.fault == "raise in reset":
             raise RuntimeError("no luck at all\nand more lines")
+        if self.bad and self.fault == "reset alone":
+            return self.zeros(self.observation_space)
         return self.zeros(self.observation_space), {}
 
     def step(self, action):

@@ -148,6 +148,12 @@ def test_the_step_of_an_older_gymnasium():
     assert "environment 1 returned a tuple of 4 from step, not (observation, reward, ter" in message
 
 
+def test_the_reset_of_an_older_gymnasium():
+    """It takes what a new one takes, but returns the observation alone."""
+    message = message_of(what_happens(broken("reset alone"), BrokenEnvironmentError))
+    assert "environment 1 returned no tuple from reset, not (observation, info): mend" in message
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:gymnasium.vector.async_vector_env")
 @pytest.mark.parametrize(
     "fault", [("observation", np.zeros(1)), ("reward", np.nan), ("truncated", None)]

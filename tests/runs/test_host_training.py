@@ -17,6 +17,7 @@ import stacx
 from stacx.config import Config
 from stacx.runs import RunDirectory, training
 from stacx.runs.checkpoints import flatten
+from stacx.runtimes import actor_learner
 from stacx.runtimes.actor import Inference
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
 
@@ -95,13 +96,14 @@ def test_another_seed_is_another_run(tmp_path):
     assert differences(one, other)
 
 
-def test_what_a_run_says(tmp_path, capsys):
+def test_what_a_run_says(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(actor_learner, "_TELLING", 0.0)
     train(tmp_path / "run", quiet=False, num_actors=2, deterministic=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-4].startswith("time: learner learning ")
     assert " is the bottleneck: " in lines[-3] or " are in balance: " in lines[-3]
     for line in RunDirectory(tmp_path / "run").metrics():
-        assert 0 <= line["lag_mean"] <= line["lag_max"] <= 4
+        assert 0 <= line["lag_mean"] <= line["lag_max"]  # no bound: an actor may be starved
         assert {"queue", "environment_restarts", "time/actor_environment"} <= line.keys()
     assert stacx.load(tmp_path / "run").num_actions == 3
 

@@ -51,9 +51,10 @@ class Guard(gymnasium.Wrapper):
 
     def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
         try:
-            observation, info = self.env.reset(**arguments)
+            outcome = self.env.reset(**arguments)
         except (Exception, SystemExit) as error:
             raise self._raised(error, "reset") from error
+        observation, info = self._parts(outcome, "reset", ("observation", "info"))
         self._check(self.observation_space, observation)
         return observation, info
 
@@ -62,18 +63,21 @@ class Guard(gymnasium.Wrapper):
             outcome = self.env.step(action)
         except (Exception, SystemExit) as error:
             raise self._raised(error, "step") from error
-        if not isinstance(outcome, tuple) or len(outcome) != 5:
-            kind = f"a tuple of {len(outcome)}" if isinstance(outcome, tuple) else repr(outcome)
-            raise self._broken(
-                f"{kind} from step, not (observation, reward, terminated, truncated, info)"
-            )
-        observation, reward, terminated, truncated, info = outcome
+        names = ("observation", "reward", "terminated", "truncated", "info")
+        observation, reward, terminated, truncated, info = self._parts(outcome, "step", names)
         self._check(self.observation_space, observation)
         self._check_reward(reward)
         ends = self._truth(terminated, "terminated"), self._truth(truncated, "truncated")
         if "life_lost" in info:
             info = info | {"life_lost": self._truth(info["life_lost"], "life_lost")}
         return observation, reward, *ends, info
+
+    def _parts(self, outcome: Any, where: str, names: tuple[str, ...]) -> tuple[Any, ...]:
+        """What a call returned, if it is as many things as it should be."""
+        if isinstance(outcome, tuple) and len(outcome) == len(names):
+            return outcome
+        kind = f"a tuple of {len(outcome)}" if isinstance(outcome, tuple) else "no tuple"
+        raise self._broken(f"{kind} from {where}, not ({', '.join(names)})")
 
     def _raised(self, error: BaseException, where: str) -> EnvironmentRaised:
         message = f"{self._name}: environment {self._index} raised {one_line(error)} in {where}"
