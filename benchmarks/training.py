@@ -18,6 +18,7 @@ from timing import interleaved_medians, machine
 from stacx import environments
 from stacx.agents import AGENTS
 from stacx.config import Config
+from stacx.core.distributions import distribution, draw_noise
 from stacx.environments import VectorEnvironment
 from stacx.runtimes.on_device import OnDeviceRuntime
 
@@ -62,14 +63,15 @@ def training(agent: str, num_envs: int) -> Callable[[], Any]:
 def raw_stepping(num_envs: int) -> Callable[[], Any]:
     """A call that steps the vector environment with random actions, and learns nothing."""
     vector = VectorEnvironment(_cartpole())
-    num_actions = vector.environment.num_actions
+    space = vector.environment.action_space
+    policy = distribution(space, jnp.zeros((num_envs, space.num_outputs)), Config())
 
     @jax.jit
     def run(key: Any) -> Any:
         def step(carry: Any, _: None) -> Any:
             state, key = carry
             key, action_key, step_key = jax.random.split(key, 3)
-            actions = jax.random.randint(action_key, (num_envs,), 0, num_actions)
+            actions = policy.sample(draw_noise(space, action_key, (num_envs,)))
             state, transition = vector.step(jax.random.split(step_key, num_envs), state, actions)
             return (state, key), jnp.sum(transition.rewards)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from stacx.types import Timestep
+from stacx.types import Discrete, Timestep
 
 
 def quick_jit(function):
@@ -49,7 +49,7 @@ class Walk:
 
     observation_shape = (8,)
     observation_dtype = jnp.float32
-    num_actions = 3
+    action_space = Discrete(3)
 
     def reset(self, key):
         state = (jax.random.randint(key, (), -1, 2), jnp.int32(0))

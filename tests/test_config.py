@@ -103,6 +103,16 @@ def test_a_metaparameters_start_needs_it_to_be_tuned():
     assert "--lambda" in message.partition(":")[2]
 
 
+def test_burn_in_needs_memory():
+    assert Config(burn_in=5, lstm_size=8).burn_in == 5
+    assert refusal(burn_in=5).startswith("--burn-in has no effect without an LSTM")
+
+
+def test_bounds_of_a_deviation_are_in_order():
+    message = "--log-std-min and --log-std-max must be the first below the second, not 0.0, 0.0"
+    assert refusal(log_std_min=0.0) == message
+
+
 @pytest.mark.parametrize("name", METAPARAMETERS)
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 1.5, math.nan])
 def test_a_metaparameter_starts_between_0_and_1(name, value):
@@ -150,12 +160,13 @@ RANGES = {
         "torso_output": (-1,),
         "seed": (-1,),
         "overlap": (-1,),
+        "burn_in": (-1,),
         "clip_c": (-1.0,),
         "checkpoint_points": (-1,),
         "checkpoint_minutes": (-1.0,),
     },
     "less than 2^31 updates": {"steps": (10**15,)},
-    "below": {"seed": (2**31,), "overlap": (20, 21)},
+    "below": {"seed": (2**31,), "overlap": (20, 21), "burn_in": (20,)},
     "float32": {"compute_dtype": ("float16",), "matmul_precision": ("highest",)},
     "a JSON object": {"env_args": ("", "[1]", "3", "{a: 1}", "null")},
 }

@@ -1,11 +1,20 @@
 """Action spaces."""
 
 import json
+import math
 
 import pytest
 
 import stacx
-from stacx.types import Discrete, MultiDiscrete, action_space_from_json, action_space_to_json
+from stacx.types import (
+    Box,
+    Discrete,
+    MultiDiscrete,
+    action_space_from_json,
+    action_space_to_json,
+)
+
+BOUNDS = {"action_low": [-1.0, 0.0], "action_high": [1.0, 2.5]}
 
 
 @pytest.mark.parametrize(
@@ -14,6 +23,7 @@ from stacx.types import Discrete, MultiDiscrete, action_space_from_json, action_
         (Discrete(4), (), 4, {"num_actions": 4}),
         (MultiDiscrete((4,)), (1,), 4, {"action_sizes": [4]}),
         (MultiDiscrete((3, 1, 2)), (3,), 6, {"action_sizes": [3, 1, 2]}),
+        (Box((-1.0, 0.0), (1.0, 2.5)), (2,), 4, BOUNDS),
     ],
     ids=str,
 )
@@ -32,10 +42,14 @@ def test_spaces_without_actions_are_refused():
     for sizes in ((), (2, 0)):
         with pytest.raises(ValueError, match="one or more numbers of at least 1"):
             MultiDiscrete(sizes)
+    for low, high in (((), ()), ((0.0,), (0.0,)), ((0.0,), (math.inf,)), ((math.nan,), (1.0,))):
+        with pytest.raises(ValueError, match="bounds must be finite"):
+            Box(low, high)
 
 
 def test_spaces_have_public_names():
     assert stacx.Discrete(4) == Discrete(4)
     assert stacx.MultiDiscrete((3, 2)) == MultiDiscrete((3, 2))
+    assert stacx.Box((0.0,), (1.0,)) == Box((0.0,), (1.0,))
     assert isinstance(Discrete(4), stacx.ActionSpace)
-    assert {"ActionSpace", "Discrete", "MultiDiscrete"} <= set(stacx.__all__)
+    assert {"ActionSpace", "Box", "Discrete", "MultiDiscrete"} <= set(stacx.__all__)

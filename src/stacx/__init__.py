@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from stacx.runs import load as load
     from stacx.runs import train as train
     from stacx.types import ActionSpace as ActionSpace
+    from stacx.types import Box as Box
     from stacx.types import Discrete as Discrete
     from stacx.types import MultiDiscrete as MultiDiscrete
     from stacx.types import Timestep as Timestep
@@ -50,7 +51,7 @@ _HOME = {
         "TrainingWarning",
     ),
     "stacx.runs": ("CheckpointWarning", "Policy", "Run", "evaluate", "load", "train"),
-    "stacx.types": ("ActionSpace", "Discrete", "MultiDiscrete", "Timestep", "Trajectory"),
+    "stacx.types": ("ActionSpace", "Box", "Discrete", "MultiDiscrete", "Timestep", "Trajectory"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

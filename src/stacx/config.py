@@ -98,6 +98,10 @@ class Config:
     """Truncation level rho_bar (Algorithm 2, line 3)."""
     clip_c: float = 1.0
     """Truncation level c_bar (Algorithm 2, line 3)."""
+    log_std_min: float = -4.0
+    """s_min: the least logarithm of a continuous policy's deviation (section 9.3; rlax's value)."""
+    log_std_max: float = 0.0
+    """s_max: the greatest (section 9.3; rlax's value)."""
     reward_scale: float = _PRESET
     """The learner multiplies rewards by this; reports stay raw."""
     reward_clip: float | None = _PRESET
@@ -125,6 +129,8 @@ class Config:
     """Transitions of a trajectory, n."""
     overlap: int = _PRESET
     """Transitions that a trajectory shares with the one before."""
+    burn_in: int = 0
+    """Transitions at a trajectory's start that only warm up the LSTM: no loss is taken of them."""
 
     # --- actors, for environments that step on the CPU ---
     num_actors: int = _PRESET
@@ -199,9 +205,14 @@ class Config:
         return tuple(self.tune.split(",")) if self.tune != "none" else ()
 
     @property
+    def new_steps(self) -> int:
+        """Transitions of a trajectory that the one before did not have."""
+        return self.trajectory_length - self.overlap
+
+    @property
     def batch_steps(self) -> int:
         """Environment steps that one update adds: new transitions times environments."""
-        return (self.trajectory_length - self.overlap) * self.num_envs
+        return self.new_steps * self.num_envs
 
     @property
     def total_updates(self) -> int:
@@ -332,7 +343,8 @@ _BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "zero or more": (
         lambda value: value >= 0,
         "end_learning_rate rmsprop_initial meta_learning_rate head_init g_v g_p g_e g_kl clip_c "
-        "lstm_size torso_output seed overlap checkpoint_points checkpoint_minutes max_env_restarts",
+        "lstm_size torso_output seed overlap burn_in checkpoint_points checkpoint_minutes "
+        "max_env_restarts",
     ),
     "between 0 and 1": (lambda value: 0.0 <= value <= 1.0, "gamma lambda_ alpha rmsprop_decay"),
     "0 or more and below 1": (lambda value: 0.0 <= value < 1.0, "meta_b1 meta_b2"),
@@ -367,6 +379,11 @@ def _check_ranges(config: Config) -> None:
         require(getattr(config, name) in choices, name, _listed(choices))
     require(config.seed < 2**31, "seed", "below 2^31")
     require(config.overlap < config.trajectory_length, "overlap", "below --trajectory-length")
+    require(config.burn_in < config.trajectory_length, "burn_in", "below --trajectory-length")
+    if config.burn_in and not config.lstm_size:
+        raise ConfigError("--burn-in has no effect without an LSTM: set --lstm-size, or remove it")
+    ordered = config.log_std_min < config.log_std_max
+    require(ordered, "log_std_min log_std_max", "the first below the second")
     require(config.total_updates < 2**31, "steps", "less than 2^31 updates")
     require(config.reward_clip is None or config.reward_clip > 0, "reward_clip", "positive")
     for name in METAPARAMETERS:

@@ -7,10 +7,12 @@ axes of one action. Arrays are time-major.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import equinox as eqx
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, PyTree
 
 Parameters: TypeAlias = PyTree[Array]
 RecurrentState: TypeAlias = PyTree[Array]
@@ -36,6 +38,11 @@ class Discrete:
         """What a policy head must output: a logit per action."""
         return self.n
 
+    @property
+    def dtype(self) -> Any:
+        """The type of actions."""
+        return np.int32
+
 
 @dataclasses.dataclass(frozen=True)
 class MultiDiscrete:
@@ -57,8 +64,45 @@ class MultiDiscrete:
         """What a policy head must output: a logit per alternative, choice after choice."""
         return sum(self.sizes)
 
+    @property
+    def dtype(self) -> Any:
+        """The type of actions."""
+        return np.int32
 
-ActionSpace: TypeAlias = Discrete | MultiDiscrete
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """D numbers: an environment's action is a point between `low` and `high`, bounds included.
+
+    What agents choose, and trajectories keep, is a point of the whole space, which
+    `stacx.core.distributions.environment_actions` squashes between the bounds.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        bounds = list(zip(self.low, self.high, strict=True))
+        if not bounds or not all(-math.inf < low < high < math.inf for low, high in bounds):
+            raise ValueError(f"bounds must be finite, the low ones below the high ones: {self}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one action."""
+        return (len(self.low),)
+
+    @property
+    def num_outputs(self) -> int:
+        """What a policy head must output: a mean and a deviation per number, means first."""
+        return 2 * len(self.low)
+
+    @property
+    def dtype(self) -> Any:
+        """The type of actions."""
+        return np.float32
+
+
+ActionSpace: TypeAlias = Discrete | MultiDiscrete | Box
 """What actions there are; `stacx.core.distributions` has a policy over each."""
 
 
@@ -69,12 +113,16 @@ def action_space_to_json(space: ActionSpace) -> dict[str, Any]:
             return {"num_actions": n}
         case MultiDiscrete(sizes):
             return {"action_sizes": list(sizes)}
+        case Box(low, high):
+            return {"action_low": list(low), "action_high": list(high)}
 
 
 def action_space_from_json(entries: dict[str, Any]) -> ActionSpace:
     """The space of a dictionary with such an entry."""
     if "action_sizes" in entries:
         return MultiDiscrete(tuple(entries["action_sizes"]))
+    if "action_low" in entries:
+        return Box(tuple(entries["action_low"]), tuple(entries["action_high"]))
     return Discrete(entries["num_actions"])
 
 
@@ -85,8 +133,8 @@ class Trajectory(eqx.Module):
     episode's first; its action and reward mean nothing, and `valid` is 0 there.
     """
 
-    actions: Int[Array, "T B *action"]
-    """a_t."""
+    actions: Num[Array, "T B *action"]
+    """a_t; over a `Box`, before it is squashed."""
     rewards: Float[Array, "T B"]
     """The reward after a_t, raw."""
     discounts: Float[Array, "T B"]

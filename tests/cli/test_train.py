@@ -119,7 +119,6 @@ def test_a_resumed_run_may_call_what_is_named_on_the_command_line(tiny_run, trai
         (["--env", "gymnax:CartPol-v1"], "; did you mean gymnax:CartPole-v1"),
         (["--env", "CartPole-v1"], "; did you mean gymnax:CartPole-v1"),
         (["--env", "jumanji:Snake-v1"], "unknown environment family 'jumanji'"),
-        (["--env", "gymnax:Pendulum-v1"], "continuous actions"),
         (["--env-args", "size 3"], "--env-args must be a JSON object, not 'size 3'"),
         (["--env-args", '{"size": 3}'], "has no parameter size: --env-args takes "),
         (["--agent", "impla"], "unknown agent 'impla': use impala, stac, impala-aux or stacx"),
@@ -141,7 +140,7 @@ def test_a_resumed_run_may_call_what_is_named_on_the_command_line(tiny_run, trai
             "unknown torso 'nope': use mlp, minatar, resnet, shallow, nature or package.m",
         ),
         (["--torso", "no.module:torso"], "cannot import 'no.module'"),
-        (["--overlap", "3"], "--overlap must be 0"),
+        (["--overlap", "20"], "--overlap must be below --trajectory-length, not 20"),
         (["--num-actors", "2"], "--num-actors has no effect for gymnax:CartPole-v1, which steps "),
         (["--actor-devices", "0"], "--actor-devices has no effect for gymnax:CartPole-v1, which"),
         (["--learner-devices", "0"], "--learner-devices has no effect for gymnax:CartPole-v1, "),
@@ -186,7 +185,7 @@ def test_directories_that_cannot_be_used(refused, tmp_path, tiny_run):
 USERS_FUNCTIONS = """
 import gymnasium
 import jax.numpy as jnp
-from stacx import Timestep
+from stacx import Discrete, Timestep
 
 def raises():
     raise RuntimeError("not today\\nnor tomorrow")
@@ -195,7 +194,8 @@ def nothing():
     return None
 
 class Game:
-    observation_shape, observation_dtype, num_actions = (2,), jnp.float32, 2
+    observation_shape, observation_dtype = (2,), jnp.float32
+    action_space = Discrete(2)
 
     def reset(self, key):
         return jnp.int32(0), jnp.zeros(2)
@@ -223,7 +223,7 @@ def torso_of_nothing(shape, key):
     return None
 
 class Lever(gymnasium.Env):
-    observation_space = action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
+    observation_space = action_space = gymnasium.spaces.Box(-1.0, float("inf"), (2,))
 
 class Speech(gymnasium.Env):
     observation_space = gymnasium.spaces.Text(5)
@@ -258,7 +258,7 @@ def users_module(tmp_path):
             "--vectorization has no effect for users_game:batches, which makes batches of its own",
         ),
         (["--env", "users_game:of_levers"], "must return a Gymnasium environment"),
-        (["--env", "users_game:Lever"], "users_game:Lever has continuous actions (Box("),
+        (["--env", "users_game:Lever"], "users_game:Lever has actions without finite bounds (Box("),
         (["--env", "users_game:Speech"], "users_game:Speech has observations of Text, which"),
         (["--env", "users_game:StepRaises"], "users_game:StepRaises raised AttributeError: "),
         (["--env", "users_game:WrongShape"], "the observation of reset is float32[3], not"),

@@ -21,21 +21,70 @@ def in_numpy(*trees):
     return jax.tree.map(np.asarray, trees)
 
 
-def log_softmax(logits):
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+class Softmax:
+    """A policy over one choice, from logits [A], and its derivatives by these."""
+
+    def __init__(self, logits, config):
+        shifted = logits - logits.max()
+        self.log_probs = shifted - np.log(np.exp(shifted).sum())
+        self.probs = np.exp(self.log_probs)
+
+    def log_prob(self, action):
+        return self.log_probs[action]
+
+    def log_prob_gradient(self, action):
+        return np.eye(self.probs.size)[action] - self.probs
+
+    def regulariser(self):
+        return self.probs @ self.log_probs
+
+    def regulariser_gradient(self):
+        return self.probs * (self.log_probs - self.probs @ self.log_probs)
+
+    def kl(self, other):
+        return self.probs @ (self.log_probs - other.log_probs)
 
 
-def targets(logits, values, trajectory, zeta, config) -> Targets:
-    """Lines 2 to 16, and the advantage of line 20; logits [T+1, B, A], values [T+1, B]."""
-    logits, values, trajectory = in_numpy(logits, values, trajectory)
-    steps, batch = trajectory.actions.shape
-    log_probs = log_softmax(logits)
+class Squashed:
+    """A squashed Gaussian (section 9.3), from outputs [2 D], and its derivatives by these.
+
+    Its density is that of the tanh, an action between -1 and 1.
+    """
+
+    def __init__(self, outputs, config):
+        mean, y = np.split(np.tanh(outputs), 2)
+        half = (config.log_std_max - config.log_std_min) / 2
+        self.mean, self.std = mean, np.exp(config.log_std_min + half * (y + 1))
+        self.inner = np.concatenate([1 - mean**2, half * (1 - y**2)])
+
+    def log_prob(self, action):
+        log_density = -(((action - self.mean) / self.std) ** 2) / 2 - np.log(self.std)
+        return np.sum(log_density - np.log(2 * np.pi) / 2 - np.log(1 - np.tanh(action) ** 2))
+
+    def log_prob_gradient(self, action):
+        standard = (action - self.mean) / self.std
+        return self.inner * np.concatenate([standard / self.std, standard**2 - 1])
+
+    def regulariser(self):
+        return np.sum((self.std**2 + self.mean**2 - 1) / 2 - np.log(self.std))
+
+    def regulariser_gradient(self):
+        return self.inner * np.concatenate([self.mean, self.std**2 - 1])
+
+    def kl(self, other):
+        square = self.std**2 + (self.mean - other.mean) ** 2
+        return np.sum(np.log(other.std / self.std) + square / (2 * other.std**2) - 0.5)
+
+
+def targets(outputs, values, trajectory, zeta, config, kind=Softmax) -> Targets:
+    """Lines 2 to 16, and the advantage of line 20; outputs [T+1, B, A], values [T+1, B]."""
+    outputs, values, trajectory = in_numpy(outputs, values, trajectory)
+    steps, batch = trajectory.rewards.shape
     rhos, returns, advantages = (np.zeros((steps, batch)) for _ in range(3))
     for i in range(batch):
         error, next_return = 0.0, values[steps, i]
         for s in reversed(range(steps)):
-            log_prob = log_probs[s, i, trajectory.actions[s, i]]
+            log_prob = kind(outputs[s, i], config).log_prob(trajectory.actions[s, i])
             ratio = np.exp(log_prob - trajectory.behaviour_log_probs[s, i])
             ratio *= trajectory.valid[s, i]
             alpha = zeta["alpha"]
@@ -51,39 +100,34 @@ def targets(logits, values, trajectory, zeta, config) -> Targets:
     return Targets(rhos, returns, advantages)
 
 
-def loss(logits, values, frozen: Targets, trajectory, zeta) -> float:
+def loss(outputs, values, frozen: Targets, trajectory, zeta, config, kind=Softmax) -> float:
     """Lines 17 to 24."""
-    logits, values, trajectory = in_numpy(logits, values, trajectory)
-    log_probs, total = log_softmax(logits), 0.0
-    for s, i in np.ndindex(trajectory.actions.shape):
-        if not trajectory.valid[s, i]:
-            continue
-        log_prob = log_probs[s, i, trajectory.actions[s, i]]
+    outputs, values, trajectory = in_numpy(outputs, values, trajectory)
+    total = 0.0
+    for s, i in np.argwhere(trajectory.valid):
+        policy = kind(outputs[s, i], config)
+        log_prob = policy.log_prob(trajectory.actions[s, i])
         total += zeta["g_v"] * (frozen.targets[s, i] - values[s, i]) ** 2
         total -= zeta["g_p"] * frozen.rhos[s, i] * log_prob * frozen.advantages[s, i]
-        total += zeta["g_e"] * np.sum(np.exp(log_probs[s, i]) * log_probs[s, i])
+        total += zeta["g_e"] * policy.regulariser()
     return float(total)
 
 
-def gradients(logits, values, frozen: Targets, trajectory, zeta):
-    """The loss's gradients with respect to logits and values, for constant targets."""
-    logits, values, trajectory = in_numpy(logits, values, trajectory)
-    log_probs = log_softmax(logits)
-    by_logits, by_values = np.zeros_like(logits), np.zeros_like(values)
-    for s, i in np.ndindex(trajectory.actions.shape):
-        if not trajectory.valid[s, i]:
-            continue
-        probs = np.exp(log_probs[s, i])
-        chosen = np.eye(probs.size)[trajectory.actions[s, i]]
-        by_logits[s, i] = -zeta["g_p"] * frozen.rhos[s, i] * frozen.advantages[s, i] * (
-            chosen - probs
-        ) + zeta["g_e"] * probs * (log_probs[s, i] - probs @ log_probs[s, i])
+def gradients(outputs, values, frozen: Targets, trajectory, zeta, config, kind=Softmax):
+    """The loss's gradients with respect to outputs and values, for constant targets."""
+    outputs, values, trajectory = in_numpy(outputs, values, trajectory)
+    by_outputs, by_values = np.zeros_like(outputs), np.zeros_like(values)
+    for s, i in np.argwhere(trajectory.valid):
+        policy = kind(outputs[s, i], config)
+        weight = -zeta["g_p"] * frozen.rhos[s, i] * frozen.advantages[s, i]
+        by_outputs[s, i] = weight * policy.log_prob_gradient(trajectory.actions[s, i])
+        by_outputs[s, i] += zeta["g_e"] * policy.regulariser_gradient()
         by_values[s, i] = 2 * zeta["g_v"] * (values[s, i] - frozen.targets[s, i])
-    return by_logits, by_values
+    return by_outputs, by_values
 
 
-def kl(new_logits, old_logits, trajectory) -> float:
+def kl(new_outputs, old_outputs, trajectory, config, kind=Softmax) -> float:
     """Algorithm 2, line 14: KL(new || old), summed over the states of the trajectories."""
-    new, old = (log_softmax(logits) for logits in in_numpy(new_logits, old_logits))
-    by_state = np.sum(np.exp(new) * (new - old), axis=-1)
-    return float(np.sum(by_state[:-1] * np.asarray(trajectory.valid)))
+    new, old = in_numpy(new_outputs, old_outputs)
+    states = np.argwhere(np.asarray(trajectory.valid))
+    return sum(kind(new[s, i], config).kl(kind(old[s, i], config)) for s, i in states)

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from stacx.config import Config
-from stacx.types import Discrete, MultiDiscrete, NetworkOutput, Trajectory
+from stacx.types import Box, Discrete, MultiDiscrete, NetworkOutput, Trajectory
 
 STEPS, BATCH, FEATURES, ACTIONS = 7, 3, 4, 3
 DUMMIES = ((2, 0), (5, 1))
 """(step, environment): the first follows a termination, the second a truncation."""
 WIDTH = 5
 ONE_CHOICE, TWO_CHOICES = Discrete(ACTIONS), MultiDiscrete((2, 3))
+TWO_NUMBERS = Box((-1.0, -1.0), (1.0, 1.0))
 
 
 def make_config(**settings) -> Config:
@@ -44,6 +45,8 @@ def make_trajectory(seed: int = 0, space=ONE_CHOICE) -> Trajectory:
 
 
 def make_actions(rng, space):
+    if isinstance(space, Box):
+        return jnp.asarray(rng.normal(size=(STEPS, BATCH, *space.shape)), float)
     high = space.n if isinstance(space, Discrete) else space.sizes
     return jnp.asarray(rng.integers(high, size=(STEPS, BATCH, *space.shape)), jnp.int32)
 

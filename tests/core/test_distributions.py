@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 from small_problem import all_actions
 
+from stacx.config import Config
 from stacx.core.distributions import Categorical, MultiCategorical, distribution, draw_noise
 from stacx.types import Discrete, MultiDiscrete
 
@@ -22,7 +23,7 @@ def probabilities(logits):
 def test_hand_computed_numbers():
     policy = Categorical(jnp.log(jnp.array([1.0, 2.0, 1.0])))
     np.testing.assert_allclose(policy.log_prob(jnp.array(1)), np.log(0.5), rtol=1e-6)
-    np.testing.assert_allclose(policy.negative_entropy(), -1.5 * np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(policy.regulariser(), -1.5 * np.log(2), rtol=1e-6)
     uniform = Categorical(jnp.zeros(3))
     expected = 0.5 * np.log(0.75) + 0.5 * np.log(1.5)
     np.testing.assert_allclose(policy.kl(uniform), expected, rtol=1e-5)
@@ -33,7 +34,7 @@ def test_agrees_with_scipy(x64):
     logits, others = random_logits(0), random_logits(1)
     p, q = probabilities(logits), probabilities(others)
     policy = Categorical(logits)
-    np.testing.assert_allclose(policy.negative_entropy(), -stats.entropy(p, axis=1))
+    np.testing.assert_allclose(policy.regulariser(), -stats.entropy(p, axis=1))
     np.testing.assert_allclose(policy.kl(Categorical(others)), stats.entropy(p, q, axis=1))
     actions = jnp.array([0, 3, 1, 2, 2])
     np.testing.assert_allclose(policy.log_prob(actions), np.log(p[np.arange(5), actions]))
@@ -53,7 +54,7 @@ def test_actions_broadcast_over_heads():
     "function",
     [
         lambda policy: policy.log_prob(jnp.array([0, 3, 1, 2, 2])),
-        lambda policy: policy.negative_entropy(),
+        lambda policy: policy.regulariser(),
         lambda policy: policy.kl(Categorical(random_logits(1))),
     ],
     ids=["log_prob", "negative_entropy", "kl"],
@@ -101,9 +102,9 @@ def test_impossible_actions_are_never_sampled(impossible):
 
 def test_impossible_actions_leave_everything_finite():
     policy = Categorical(jnp.array([0.0, -1e9, 0.0]))
-    np.testing.assert_allclose(policy.negative_entropy(), -np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(policy.regulariser(), -np.log(2), rtol=1e-6)
     np.testing.assert_allclose(policy.kl(policy), 0.0)
-    gradient = jax.grad(lambda logits: Categorical(logits).negative_entropy())
+    gradient = jax.grad(lambda logits: Categorical(logits).regulariser())
     assert np.all(np.isfinite(gradient(jnp.array([0.0, -1e9, 0.0]))))
 
 
@@ -146,7 +147,7 @@ def test_log_probabilities_of_choices_are_those_of_the_product(x64):
 def test_entropy_and_kl_of_choices_are_those_of_the_product(x64):
     policy, other = of_choices(0), of_choices(1)
     p, q = joint_probabilities(policy), joint_probabilities(other)
-    np.testing.assert_allclose(policy.negative_entropy(), -stats.entropy(p, axis=1))
+    np.testing.assert_allclose(policy.regulariser(), -stats.entropy(p, axis=1))
     np.testing.assert_allclose(policy.kl(other), stats.entropy(p, q, axis=1))
 
 
@@ -181,7 +182,9 @@ def test_joint_actions_broadcast_over_heads():
 
 def test_one_choice_is_a_categorical_policy():
     logits, others, key = random_logits(0), random_logits(1), jax.random.key(3)
-    one, same = distribution(MultiDiscrete((4,)), logits), distribution(Discrete(4), logits)
+    one, same = (
+        distribution(space, logits, Config()) for space in (MultiDiscrete((4,)), Discrete(4))
+    )
     assert isinstance(same, Categorical)
     noise = draw_noise(Discrete(4), key, (5,))
     np.testing.assert_array_equal(draw_noise(MultiDiscrete((4,)), key, (5,)), noise)
@@ -189,7 +192,7 @@ def test_one_choice_is_a_categorical_policy():
     np.testing.assert_array_equal(one.sample(noise), actions[:, None])
     np.testing.assert_array_equal(one.mode(), same.mode()[:, None])
     np.testing.assert_array_equal(one.log_prob(actions[:, None]), same.log_prob(actions))
-    np.testing.assert_array_equal(one.negative_entropy(), same.negative_entropy())
+    np.testing.assert_array_equal(one.regulariser(), same.regulariser())
     divergence = one.kl(MultiCategorical(others, (4,)))
     np.testing.assert_array_equal(divergence, same.kl(Categorical(others)))
 
@@ -203,7 +206,7 @@ def test_actions_of_another_width_are_refused(width):
 @pytest.mark.parametrize("space", [Discrete(3), MultiDiscrete(SIZES)], ids=str)
 def test_a_space_says_the_shapes_of_actions_and_outputs(space):
     noise = draw_noise(space, jax.random.key(0), (6, 2))
-    policy = distribution(space, random_logits(0, (6, 2, space.num_outputs)))
+    policy = distribution(space, random_logits(0, (6, 2, space.num_outputs)), Config())
     assert policy.sample(noise).shape == policy.mode().shape == (6, 2, *space.shape)
     assert policy.sample(noise).dtype == policy.mode().dtype == jnp.int32
     assert policy.log_prob(policy.mode()).shape == (6, 2)

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from algorithm_1 import Targets, gradients, kl, loss, targets
+from algorithm_1 import Softmax, Squashed, Targets, gradients, kl, loss, targets
 from small_problem import (
     BATCH,
     ONE_CHOICE,
     STEPS,
     TWO_CHOICES,
+    TWO_NUMBERS,
     TinyNetwork,
     joint_policy,
     joint_trajectory,
@@ -31,7 +32,7 @@ from stacx.core.learner import Learner
 from stacx.core.losses import actor_critic_loss
 from stacx.core.metaparameters import outer_hyperparameters
 from stacx.networks import ActorCriticNetwork
-from stacx.types import Discrete, Trajectory
+from stacx.types import Box, Discrete, Trajectory
 
 LOSS_WEIGHTS = ("g_v", "g_p", "g_e")
 
@@ -92,7 +93,9 @@ class Oracle:
 
     def __init__(self, learner, state, trajectory):
         self.config = learner.config
-        sizes = getattr(learner.network.action_space, "sizes", None)
+        space = learner.network.action_space
+        self.kind = Squashed if isinstance(space, Box) else Softmax
+        sizes = getattr(space, "sizes", None)
         self.trajectory = joint_trajectory(trajectory, sizes) if sizes else trajectory
         self.parameters = state.parameters
         leaves = jax.tree.leaves(state.optimiser)
@@ -123,8 +126,9 @@ class Oracle:
         for p in range(heads):
             zeta = self.zeta(logits, p)
             head = (policy[:, :, p], values[:, :, p])
-            frozen = targets(*head, self.trajectory, zeta, self.config)
-            by_head = gradients(*head, frozen, self.trajectory, zeta)
+            frozen = targets(*head, self.trajectory, zeta, self.config, self.kind)
+            data = frozen, self.trajectory, zeta, self.config, self.kind
+            by_head = gradients(*head, *data)
             by_policy[:, :, p], by_values[:, :, p] = (x / heads for x in by_head)
         return self.pull_back(self.parameters, (by_policy, by_values))
 
@@ -151,15 +155,21 @@ class Oracle:
     def frozen(self, logits) -> Targets:
         """What the outer loss holds constant (Algorithm 1, lines 4, 7, 14 and 22)."""
         head = self.main_head(self.moved(logits))
-        return targets(*head, self.trajectory, self.config.outer_values(), self.config)
+        outer = self.config.outer_values()
+        return targets(*head, self.trajectory, outer, self.config, self.kind)
 
     def outer_loss(self, logits, frozen: Targets):
         """Lines 13 and 14."""
         policy, values = self.main_head(self.moved(logits))
         old_policy, _ = self.main_head(self.parameters)
-        divergence = kl(policy, old_policy, self.trajectory)
-        outer = loss(policy, values, frozen, self.trajectory, self.config.outer_values())
+        divergence = self.kl(policy, old_policy)
+        data = frozen, self.trajectory, self.config.outer_values(), self.config, self.kind
+        outer = loss(policy, values, *data)
         return outer + self.config.g_kl * divergence
+
+    def kl(self, new, old):
+        """Line 14."""
+        return kl(new, old, self.trajectory, self.config, self.kind)
 
     def metagradient(self, logits, step=1e-4):
         """Central differences of the outer loss, for every metaparameter of every head."""
@@ -198,6 +208,7 @@ def update_of(heads, max_gradient_norm, space) -> Updated:
             end_learning_rate=0.01,
             g_kl=2.0,
             lambda_=0.9,
+            log_std_min=-1.0,  # wide enough that no weight is 0
         )
         state, trajectory = mid_training(learner), make_trajectory(space=space)
         after, metrics = quick_jit(learner.update)(state, trajectory)
@@ -206,12 +217,15 @@ def update_of(heads, max_gradient_norm, space) -> Updated:
         return Updated(learner.config, state, after, metrics, oracle)
 
 
-UPDATES = [(1, 0.5, ONE_CHOICE), (3, 0.5, ONE_CHOICE), (3, 1e3, ONE_CHOICE), (3, 0.5, TWO_CHOICES)]
+UPDATES = [
+    *[(1, 0.5, ONE_CHOICE), (3, 0.5, ONE_CHOICE), (3, 1e3, ONE_CHOICE)],
+    *[(3, 0.5, TWO_CHOICES), (3, 0.5, TWO_NUMBERS)],
+]
 
 
 @pytest.fixture(params=UPDATES, ids=str)
 def updated(x64, request):
-    """P = 1 and 3, with the clip active and not; an action of one choice and of two."""
+    """P = 1 and 3, with the clip active and not; an action of one choice, two, or numbers."""
     return update_of(*request.param)
 
 
@@ -232,7 +246,7 @@ def test_parameters_and_outer_loss_equal_the_oracle_s(updated):
     outer = oracle.outer_loss(logits, oracle.frozen(logits))
     np.testing.assert_allclose(updated.metrics.outer_loss, outer, rtol=1e-6)
     new, old = oracle.main_head(parameters)[0], oracle.main_head(oracle.parameters)[0]
-    np.testing.assert_allclose(updated.metrics.kl, kl(new, old, oracle.trajectory), rtol=1e-6)
+    np.testing.assert_allclose(updated.metrics.kl, oracle.kl(new, old), rtol=1e-6)
 
 
 def test_adam_moves_the_metaparameters(updated):
@@ -456,6 +470,43 @@ def test_a_new_logit_that_is_not_finite_is_enough_to_skip():
     assert np.isfinite(metrics.metagradient_norm)
     assert metrics.skipped
     assert_only_the_count_differs(after, state, skipped=1)
+
+
+# --- burn-in ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("agent", ["impala", "stac"])
+def test_burn_in_is_an_update_on_the_rest_from_where_the_first_steps_lead(agent):
+    settings = {"agent": agent, "lstm_size": 3, "mlp_widths": (4,), "head_init": 1.0}
+    config, plain = (make_config(**settings, burn_in=steps) for steps in (3, 0))
+    network = ActorCriticNetwork(config, (4,), jnp.float32, ONE_CHOICE)
+    trajectory = dataclasses.replace(
+        make_trajectory(), recurrent_state=jax.tree.map(lambda x: x + 0.3, network.initial_state(3))
+    )
+    learner = Learner(config, network)
+    state = learner.init(jax.random.key(0))
+    actual, metrics = quick_jit(learner.update)(state, trajectory)
+
+    first = trajectory.observations[:3], trajectory.starts[:3], trajectory.recurrent_state
+    _, memory = network.unroll(state.parameters, *first)
+    cut = {
+        field.name: getattr(trajectory, field.name)[3:]
+        for field in dataclasses.fields(trajectory)[:-1]
+    }
+    rest = Trajectory(**cut, recurrent_state=memory)
+    expected, expected_metrics = quick_jit(Learner(plain, network).update)(state, rest)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+        (actual, metrics),
+        (expected, expected_metrics),
+    )
+    whole, _ = quick_jit(Learner(plain, network).update)(state, trajectory)
+    assert any(
+        np.abs(a - b).max() > 1e-6
+        for a, b in zip(
+            jax.tree.leaves(whole.parameters), jax.tree.leaves(actual.parameters), strict=True
+        )
+    )
 
 
 # --- what it costs ------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from algorithm_1 import gradients, loss, targets
+from algorithm_1 import Squashed, gradients, kl, loss, targets
 from scipy import special, stats
 from small_problem import (
     DUMMIES,
     ONE_CHOICE,
     STEPS,
     TWO_CHOICES,
+    TWO_NUMBERS,
     joint_policy,
     joint_trajectory,
     make_config,
@@ -72,7 +73,7 @@ def expected_loss(output, trajectory, zeta):
     for p in range(HEADS):
         logits, values, head = of_head(output, zeta, p)
         frozen = targets(logits, values, trajectory, head, CONFIG)
-        losses.append(loss(logits, values, frozen, trajectory, head))
+        losses.append(loss(logits, values, frozen, trajectory, head, CONFIG))
     return np.mean(losses)
 
 
@@ -93,7 +94,7 @@ def test_gradients_are_those_of_an_actor_critic(x64, which):
     for p in range(HEADS):
         logits, values, head = of_head(output, zeta, p)
         frozen = targets(logits, values, trajectory, head, CONFIG)
-        by_logits, by_values = gradients(logits, values, frozen, trajectory, head)
+        by_logits, by_values = gradients(logits, values, frozen, trajectory, head, CONFIG)
         np.testing.assert_allclose(actual.policy[:, :, p], by_logits / HEADS, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(actual.values[:, :, p], by_values / HEADS, rtol=1e-9, atol=1e-12)
 
@@ -191,8 +192,12 @@ def test_kl_is_of_new_from_old_over_the_valid_states_of_head_1(problem):
     new = jax.tree.map(lambda x: 2.0 * x, make_output(1, seed=5))
     p, q = (special.softmax(out.policy[:STEPS, :, 0], axis=-1) for out in (new, old))
     expected = float(np.sum(stats.entropy(p, q, axis=-1) * trajectory.valid))
-    np.testing.assert_allclose(kl_loss(ONE_CHOICE, new, old, trajectory), expected, rtol=1e-12)
-    assert float(kl_loss(ONE_CHOICE, old, new, trajectory)) != pytest.approx(expected, rel=1e-2)
+    np.testing.assert_allclose(
+        kl_loss(ONE_CHOICE, new, old, trajectory, CONFIG), expected, rtol=1e-12
+    )
+    assert float(kl_loss(ONE_CHOICE, old, new, trajectory, CONFIG)) != pytest.approx(
+        expected, rel=1e-2
+    )
 
 
 def test_statistics(problem):
@@ -234,6 +239,56 @@ def test_two_choices_have_the_kl_of_their_joint_actions(x64):
     new, old = (make_output(HEADS, seed, TWO_CHOICES) for seed in (1, 2))
     trajectory = make_trajectory(space=TWO_CHOICES)
     joint = [out._replace(policy=joint_policy(out.policy, (2, 3))) for out in (new, old)]
-    expected = kl_loss(Discrete(6), *joint, joint_trajectory(trajectory, (2, 3)))
+    expected = kl_loss(Discrete(6), *joint, joint_trajectory(trajectory, (2, 3)), CONFIG)
     assert expected > 0.1
-    np.testing.assert_allclose(kl_loss(TWO_CHOICES, new, old, trajectory), expected, rtol=1e-12)
+    actual = kl_loss(TWO_CHOICES, new, old, trajectory, CONFIG)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+
+
+def test_numbers_have_the_loss_of_algorithm_1(x64):
+    """With the divergence from a standard Gaussian in place of the entropy; and its gradients."""
+    trajectory, zeta = make_trajectory(space=TWO_NUMBERS), as_arrays(ZETA)
+    output = make_output(HEADS, space=TWO_NUMBERS)
+
+    def of_numbers(output):
+        return actor_critic_loss(TWO_NUMBERS, output, trajectory, zeta, CONFIG)
+
+    (actual, statistics), gradient = quick_jit(jax.value_and_grad(of_numbers, has_aux=True))(output)
+    losses = []
+    for p in range(HEADS):
+        *head, of_p = of_head(output, zeta, p)
+        frozen = targets(*head, trajectory, of_p, CONFIG, Squashed)
+        losses.append(loss(*head, frozen, trajectory, of_p, CONFIG, Squashed))
+        by_outputs, by_values = gradients(*head, frozen, trajectory, of_p, CONFIG, Squashed)
+        assert np.abs(by_outputs).max() > 0.1
+        np.testing.assert_allclose(
+            gradient.policy[:, :, p], by_outputs / HEADS, rtol=1e-9, atol=1e-12
+        )
+        np.testing.assert_allclose(gradient.values[:, :, p], by_values / HEADS, rtol=1e-9)
+    np.testing.assert_allclose(actual, np.mean(losses), rtol=1e-12)
+    log_std = -4 + 2 * (np.tanh(np.asarray(output.policy)[:STEPS, ..., 2:]) + 1)
+    entropy = (log_std + 0.5 * np.log(2 * np.pi * np.e)).sum(axis=-1)
+    valid = np.asarray(trajectory.valid, bool)
+    np.testing.assert_allclose(statistics.entropy, entropy[valid].mean(axis=0), rtol=1e-12)
+
+
+def test_numbers_have_the_kl_of_their_gaussians(x64):
+    new, old = (make_output(HEADS, seed, TWO_NUMBERS) for seed in (1, 2))
+    trajectory = make_trajectory(space=TWO_NUMBERS)
+    expected = kl(new.policy[:, :, 0], old.policy[:, :, 0], trajectory, CONFIG, Squashed)
+    assert expected > 0.1
+    actual = kl_loss(TWO_NUMBERS, new, old, trajectory, CONFIG)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+
+
+def test_dummy_steps_far_from_the_policy_have_no_weight():
+    """What fills the first overlapping trajectory may have any density, in single precision."""
+    trajectory = make_trajectory(space=TWO_NUMBERS)
+    output = make_output(HEADS, space=TWO_NUMBERS)
+    far = jnp.where(trajectory.valid, trajectory.behaviour_log_probs, -500.0)
+    filled = dataclasses.replace(trajectory, behaviour_log_probs=far)
+    whole, wanted = (
+        actor_critic_loss(TWO_NUMBERS, output, data, as_arrays(ZETA), CONFIG)
+        for data in (filled, trajectory)
+    )
+    jax.tree.map(np.testing.assert_array_equal, whole, wanted)

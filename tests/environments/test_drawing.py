@@ -9,6 +9,7 @@ from PIL import Image
 from stacx.environments import make
 from stacx.environments.drawing import draw, frames_per_second, write_gif
 from stacx.errors import ConfigError
+from stacx.types import Discrete
 
 BLUE, ORANGE, GREEN = (0, 114, 178), (230, 159, 0), (0, 158, 115)
 FIRST_CHANNEL, SECOND_CHANNEL = (86, 180, 233), (230, 159, 0)
@@ -132,7 +133,7 @@ class Own:
 
     observation_shape = (2,)
     observation_dtype = np.float32
-    num_actions = 2
+    action_space = Discrete(2)
 
     def reset(self, key):
         raise NotImplementedError

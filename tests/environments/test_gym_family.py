@@ -13,7 +13,7 @@ from support import as_module, message_of
 
 from stacx.environments import HostEnvironment, HostVector, gym_family, make
 from stacx.errors import ConfigError
-from stacx.types import Discrete
+from stacx.types import Box, Discrete
 
 
 def refusal(env, env_args="{}") -> str:
@@ -125,16 +125,11 @@ def test_an_environment_that_a_module_registers(monkeypatch, tmp_path):
 def test_ids_that_cannot_be_trained_on():
     names = gym_family.names()
     assert names["CartPole-v1"] is None
-    continuous = "continuous actions, not supported yet"
-    assert {name for name, obstacle in names.items() if obstacle == continuous} >= {
-        "Pendulum-v1",
-        "MountainCarContinuous-v0",
-        "BipedalWalker-v3",
-        "HalfCheetah-v5",
-        "HalfCheetah-v2",
-    }
+    assert names["Pendulum-v1"] is names["BipedalWalker-v3"] is None
+    assert names["HalfCheetah-v2"] == "is in the package gymnasium-robotics now: use version 5"
     assert names["GymV21Environment-v0"] == "needs the package shimmy"
-    assert refusal("gym:Pendulum-v1") == f"gym:Pendulum-v1 cannot be trained on: {continuous}"
+    refused = "gym:GymV21Environment-v0 cannot be trained on: needs the package shimmy"
+    assert refusal("gym:GymV21Environment-v0") == refused
     assert "use CliffWalking-v1" in refusal("gym:tabular/CliffWalking-v0")
 
 
@@ -143,17 +138,13 @@ def test_every_other_id_can_be_made():
     ids = [name for name, obstacle in gym_family.names().items() if obstacle is None]
     assert len(ids) > 10
     for name in ids:
-        make(f"gym:{name}", '{"continuous": false}' if name == "CarRacing-v3" else "{}")
+        make(f"gym:{name}")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SWIG's: as errors they crash Box2D
-def test_what_an_argument_makes_discrete():
-    discrete = '{"continuous": false}'
-    assert refusal("gym:CarRacing-v3") == (
-        "gym:CarRacing-v3 has continuous actions, which are not supported yet, unless it is made "
-        f"with --env-args '{discrete}'"
-    )
-    assert make("gym:CarRacing-v3", discrete).action_space == Discrete(5)
+def test_an_argument_changes_the_actions():
+    assert make("gym:CarRacing-v3").action_space == Box((-1.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert make("gym:CarRacing-v3", '{"continuous": false}').action_space == Discrete(5)
 
 
 def test_box2d_may_be_missing(monkeypatch):
@@ -246,7 +237,6 @@ class Speaks(Scripted):
             " is a VectorEnv that does not say how it resets its episodes: give its class metadata "
             '= {"autoreset_mode": AutoresetMode.NEXT_STEP}, or SAME_STEP',
         ),
-        (lambda: gymnasium.make("Pendulum-v1"), " has continuous actions (Box(-2.0, 2.0, (1,), "),
         (lambda: Speaks([]), " has observations of Text, which have no fixed size: stacx takes"),
         (lambda: Scripted, " must return a Gymnasium environment, a gymnax one or a stacx.OnDev"),
         (lambda: 1 / 0, " raised ZeroDivisionError: division by zero ("),

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from support import message_of
 
+from stacx.core.distributions import draw_noise, environment_actions
 from stacx.environments import FAMILIES, VectorEnvironment, make
 from stacx.errors import ConfigError
+from stacx.types import Discrete
 
 NAMES = FAMILIES["gymnax"].names()
 TRAINABLE = [name for name, obstacle in NAMES.items() if obstacle is None]
-CONTINUOUS = [name for name, obstacle in NAMES.items() if obstacle and "continuous" in obstacle]
 BATCH = 3
 
 
@@ -25,7 +26,11 @@ def unroll(environment, key, steps=30):
     """The states after each of some steps with random actions, and the transitions."""
     vector, shape = VectorEnvironment(environment), (steps, BATCH)
     keys = jax.random.split(key, shape)
-    actions = jax.random.randint(key, shape, 0, environment.num_actions)
+    space = environment.action_space
+    if isinstance(space, Discrete):
+        actions = jax.random.randint(key, shape, 0, space.n)
+    else:
+        actions = environment_actions(space, draw_noise(space, key, shape))
 
     def step(state, inputs):
         state, transition = vector.step(inputs[0], state, inputs[1])
@@ -37,6 +42,7 @@ def unroll(environment, key, steps=30):
 def test_most_of_gymnax_can_be_trained_on():
     assert len(TRAINABLE) >= 20
     assert {"CartPole-v1", "Acrobot-v1", "Catch-bsuite", "MemoryChain-bsuite"} <= set(TRAINABLE)
+    assert {"Pendulum-v1", "MountainCarContinuous-v0", "Reacher-misc"} <= set(TRAINABLE)
     assert len([name for name in TRAINABLE if name.endswith("-MinAtar")]) == 5
 
 
@@ -50,7 +56,12 @@ def test_30_random_steps(name):
     assert np.isfinite(observations).all()
     assert np.isfinite(transitions.rewards).all()
     gymnax_environment, params = environment.gymnax
-    assert environment.num_actions == gymnax_environment.action_space(params).n
+    space, actions = environment.action_space, gymnax_environment.action_space(params)
+    if isinstance(space, Discrete):
+        assert space.n == actions.n
+    else:
+        low, high = (np.broadcast_to(bound, actions.shape) for bound in (actions.low, actions.high))
+        np.testing.assert_array_equal(np.float32([space.low, space.high]), [low, high])
 
 
 @pytest.fixture(scope="module")
@@ -142,23 +153,6 @@ def test_an_unknown_env_arg_is_refused_with_those_that_exist():
 def test_an_env_arg_of_a_wrong_type_is_refused():
     with pytest.raises(ConfigError, match=r"gymnax:CartPole-v1 .*TypeError"):
         make("gymnax:CartPole-v1", '{"max_steps_in_episode": "many"}')
-
-
-@pytest.mark.parametrize("name", CONTINUOUS)
-def test_continuous_actions_are_refused(name):
-    with pytest.raises(ConfigError) as caught:
-        make(f"gymnax:{name}")
-    message = message_of(caught)
-    assert name in message
-    assert "continuous actions" in message
-
-
-def test_continuous_environments_are_all_those_of_gymnax_without_discrete_actions():
-    import gymnax
-
-    for name in (*TRAINABLE, *CONTINUOUS):
-        environment, params = gymnax.make(name)
-        assert hasattr(environment.action_space(params), "n") == (name in TRAINABLE), name
 
 
 def test_mnist_is_refused_instead_of_downloaded(monkeypatch):

@@ -18,7 +18,7 @@ from stacx import leaky_vtrace
 from stacx.environments import HostEnvironment, HostTransition, HostVector, VectorEnvironment, make
 from stacx.environments.host import ReferenceScores
 from stacx.errors import BrokenEnvironmentError, ConfigError
-from stacx.types import Timestep
+from stacx.types import Discrete, Timestep
 
 TERMINATES, TRUNCATED, BOTH, LONG = (2, NEVER), (NEVER, 3), (1, 1), (NEVER, NEVER)
 SCRIPT = (TERMINATES, TRUNCATED, BOTH, LONG)
@@ -148,7 +148,7 @@ class OnDevice:
 
     observation_shape = (2,)
     observation_dtype = jnp.float32
-    num_actions = 3
+    action_space = Discrete(3)
 
     def reset(self, key):
         state = (*jax.random.key_data(key).astype(jnp.int32), jnp.int32(0))

@@ -9,7 +9,7 @@ from support import message_of
 
 from stacx.environments.spaces import actions_of, observations_of
 from stacx.errors import BrokenEnvironmentError, ConfigError
-from stacx.types import Discrete, MultiDiscrete
+from stacx.types import Box, Discrete, MultiDiscrete
 
 IMAGE = spaces.Box(0, 255, (2, 3, 1), np.uint8)
 VECTOR = spaces.Box(-5.0, 5.0, (2, 2), np.float64)
@@ -184,6 +184,19 @@ def test_choices_become_actions_of_the_space(space, choices, taken):
 def test_the_action_spaces_of_stacx():
     assert actions_of(spaces.Discrete(4, start=3), "o:f").space == Discrete(4)
     assert actions_of(spaces.MultiDiscrete([2, 4]), "o:f").space == MultiDiscrete((2, 4))
+    bounds = np.array([[-1, 0], [-3, 2]], np.float32), np.array([[1, 0.5], [-2, 4]], np.float32)
+    wanted = Box((-1.0, 0.0, -3.0, 2.0), (1.0, 0.5, -2.0, 4.0))
+    assert actions_of(spaces.Box(*bounds), "o:f").space == wanted
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_become_actions_of_the_box_s_shape(dtype):
+    space = spaces.Box(-1.0, 1.0, (2, 2), dtype)
+    numbers = np.array([[-1.0, 0.5, 0.25, 1.0], [0.0, 0.1, 0.2, 0.3]], np.float32)
+    decoded = actions_of(space, "o:f").decode(numbers)
+    assert decoded.dtype == dtype
+    np.testing.assert_array_equal(decoded, numbers.reshape(2, 2, 2))
+    assert all(space.contains(action) for action in decoded)
 
 
 def test_cartpoles_own_batch_takes_the_actions():
@@ -197,13 +210,14 @@ def test_cartpoles_own_batch_takes_the_actions():
     ("space", "complaint"),
     [
         (
-            spaces.Box(-1.0, 1.0, (2,)),
-            "o:f has continuous actions (Box(-1.0, 1.0, (2,), float32)), which are not supported "
-            "yet: stacx takes Discrete and MultiDiscrete; a wrapper",
+            spaces.Box(-1.0, np.inf, (2,)),
+            "o:f has actions without finite bounds (Box(-1.0, inf, (2,), float32)), and a policy",
         ),
-        (spaces.MultiBinary(3), "o:f has actions of MultiBinary: stacx takes Discrete, and"),
-        (spaces.MultiDiscrete([[2, 2]]), "o:f has actions of MultiDiscrete: stacx takes Discrete,"),
-        (spaces.Dict({"a": spaces.Discrete(2)}), "o:f has actions of Dict: stacx takes Discrete,"),
+        (spaces.Box(-1.0, -1.0, (2,)), "o:f has actions without finite bounds (Box(-1.0, -1.0"),
+        (spaces.Box(0, 9, (2,), np.int64), "o:f has actions of Box (Box(0, 9, (2,), int64)): st"),
+        (spaces.MultiBinary(3), "o:f has actions of MultiBinary (MultiBinary(3)): stacx takes"),
+        (spaces.MultiDiscrete([[2, 2]]), "o:f has actions of MultiDiscrete (MultiDiscrete([[2"),
+        (spaces.Dict({"a": spaces.Discrete(2)}), "o:f has actions of Dict (Dict("),
     ],
     ids=str,
 )

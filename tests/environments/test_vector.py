@@ -10,7 +10,7 @@ import pytest
 from support import Walk
 
 from stacx.environments import VectorEnvironment
-from stacx.types import Timestep
+from stacx.types import Discrete, Timestep
 
 NEVER = 1000
 LONG = [NEVER, NEVER]
@@ -34,7 +34,7 @@ class Scripted:
 
     observation_shape = (3,)
     observation_dtype = jnp.float32
-    num_actions = 9
+    action_space = Discrete(9)
 
     def reset(self, key):
         terminates, truncated = jax.random.key_data(key).astype(jnp.int32)
@@ -233,7 +233,7 @@ class Literal:
 
     observation_shape = ()
     observation_dtype = jnp.float32
-    num_actions = 1
+    action_space = Discrete(1)
 
     def reset(self, key):
         return (), jnp.float32(0.0)

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from building import ACTIONS, BATCH, STEPS, assert_close, build, filled, observe, outputs, started
+from support import message_of
 
-from stacx.types import MultiDiscrete, Network
+from stacx.errors import ConfigError
+from stacx.types import Box, MultiDiscrete, Network
 
 IMAGES = (6, 6, 2)
 
@@ -97,10 +99,20 @@ def test_every_product_also_of_the_gradient_has_the_precision_of_the_config(tors
         assert set(precisions) == {"({0}, {0})".format(f"Precision.{PRECISIONS[name]}")}
 
 
+def test_bounds_of_a_deviation_are_refused_where_there_is_none():
+    with pytest.raises(ConfigError) as caught:
+        build(log_std_min=-3.0)
+    message = "--log-std-min has no effect for actions that are choices: leave it out"
+    assert message_of(caught) == message
+    build(log_std_min=-3.0, action_space=Box((0.0,), (1.0,)))
+
+
 def test_a_policy_head_says_what_the_action_space_needs():
     several = MultiDiscrete((2, 3, 4))
-    for network, wanted in ((build(), ACTIONS), (build(action_space=several), 9)):
+    numbers = build(action_space=Box((0.0, -1.0), (1.0, 1.0)))
+    of_choices = build(action_space=several)
+    for network, wanted in ((build(), ACTIONS), (numbers, 4), (of_choices, 9)):
         output = outputs(network, filled(network.init), observe())
         assert output.policy.shape == (STEPS, BATCH, 3, wanted)
         assert isinstance(network, Network)
-    assert network.action_space == several
+    assert of_choices.action_space == several

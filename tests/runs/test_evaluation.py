@@ -23,7 +23,7 @@ class Countdown:
 
     observation_shape = (1,)
     observation_dtype = jnp.float32
-    num_actions = 2
+    action_space = Discrete(2)
 
     def reset(self, key):
         length = jax.random.randint(key, (), 1, 150)

@@ -8,6 +8,8 @@ from host_games import Corridor, environment_of
 from support import quick_jit
 
 from stacx.config import Config
+from stacx.core.distributions import Categorical, draw_noise
+from stacx.environments import HostVector
 from stacx.networks import ActorCriticNetwork
 from stacx.runtimes.actor import Actor, Inference
 from stacx.runtimes.exchange import Exchange
@@ -37,7 +39,7 @@ class Supervision:
 class Acting:
     """The programs of actors in an environment."""
 
-    def __init__(self, function=Corridor, inference=None, **arguments):
+    def __init__(self, function=Corridor, inference=None, *, overlap=0, **arguments):
         self.environment = environment_of(function, **arguments)
         self.config = Config(
             env=self.environment.env,
@@ -45,6 +47,7 @@ class Acting:
             seed=SEED,
             num_envs=BATCH,
             trajectory_length=STEPS,
+            overlap=overlap,
             mlp_widths=(4,),
             lstm_size=3,
             head_init=1.0,
@@ -96,3 +99,33 @@ def closed(exchange: Exchange, actor: Actor) -> bool:
 
 def as_numpy(tree):
     return jax.tree.map(np.asarray, tree)
+
+
+def plain_loop(acting, versions, *, number=0, stride=1):
+    """The same in one thread: acts, steps, and notes what happens, as lists of lists."""
+    network, vector = acting.network, HostVector(acting.environment, BATCH)
+    vector.reset(seed=7)
+    state = network.initial_state(BATCH)
+
+    @quick_jit
+    def act(parameters, observations, starts, state, key, step):
+        output, state = network.unroll(parameters, observations[None], starts[None], state)
+        policy = Categorical(output.policy[0, :, 0])
+        shape = (acting.config.new_steps, BATCH)
+        noise = draw_noise(network.action_space, jax.random.wrap_key_data(key), shape)
+        actions = policy.sample(noise[step])
+        return actions, policy.log_prob(actions), state
+
+    trajectories = []
+    for place, version in enumerate(versions):
+        parameters, start = acting.parameters(version), state
+        key = np.array([SEED, number + place * stride], np.uint32)
+        steps = []
+        for step in range(acting.config.new_steps):
+            seen, before = (vector.observations.copy(), vector.starts), state
+            actions, log_probs, state = act(parameters, *seen, state, key, step)
+            transition = vector.step(np.asarray(actions))
+            steps.append((*seen, actions, log_probs, before, transition))
+        seen = vector.observations.copy(), vector.starts
+        trajectories.append((start, steps, seen))
+    return trajectories

@@ -8,7 +8,6 @@ from support import Walk
 
 from stacx.config import Config
 from stacx.runtimes.on_device import OnDeviceRuntime, TrainState
-from stacx.runtimes.randomness import iteration_key
 
 BATCH, STEPS, SEED = 4, 5, 4
 TUNED = {"agent": "stac", "tune": "gamma", "heads": 2}
@@ -58,8 +57,8 @@ class Case:
 
         def rollout(state):
             one = jax.tree.map(lambda leaf: leaf[0], state)
-            parts = (one.learner.parameters, one.environments, one.recurrent_state)
-            return self.runtime._rollout(*parts, iteration_key(one.seed, one.iteration))
+            last, recurrent_state, _, trajectory, ends = self.runtime._rollout(one)
+            return last, recurrent_state, trajectory, ends
 
         compiled = jax.jit(rollout)
         return lambda state: compiled(self.copy(state))

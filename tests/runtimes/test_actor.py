@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import pytest
 from host_games import Faulty, Pictures
-from small_actors import BATCH, PATIENCE, SEED, STEPS, Acting, Supervision, as_numpy, closed
+from small_actors import BATCH, PATIENCE, Acting, Supervision, as_numpy, closed, plain_loop
 from small_runtimes import assert_close
 from support import quick_jit
 
-from stacx.core.distributions import Categorical, draw_noise
+from stacx.core.distributions import Categorical
 from stacx.environments import HostVector
 from stacx.errors import BrokenEnvironmentError
 from stacx.runtimes.exchange import Exchange
@@ -38,39 +38,10 @@ def rollouts(acting, versions, supervisor=None, *, number=0, stride=1):
     return [as_numpy(rollout) for rollout in taken]
 
 
-def plain_loop(acting, versions, *, number=0, stride=1):
-    """The same in one thread: acts, steps, and notes what happens, as lists of lists."""
-    network, vector = acting.network, HostVector(acting.environment, BATCH)
-    vector.reset(seed=7)
-    state = network.initial_state(BATCH)
-
-    @quick_jit
-    def act(parameters, observations, starts, state, key, step):
-        output, state = network.unroll(parameters, observations[None], starts[None], state)
-        policy = Categorical(output.policy[0, :, 0])
-        noise = draw_noise(network.action_space, jax.random.wrap_key_data(key), (STEPS, BATCH))
-        actions = policy.sample(noise[step])
-        return actions, policy.log_prob(actions), state
-
-    trajectories = []
-    for place, version in enumerate(versions):
-        parameters, start = acting.parameters(version), state
-        key = np.array([SEED, number + place * stride], np.uint32)
-        steps = []
-        for step in range(STEPS):
-            seen = vector.observations.copy(), vector.starts
-            actions, log_probs, state = act(parameters, *seen, state, key, step)
-            transition = vector.step(np.asarray(actions))
-            steps.append((*seen, actions, log_probs, transition))
-        seen = vector.observations.copy(), vector.starts
-        trajectories.append((start, steps, seen))
-    return trajectories
-
-
 def assert_is(rollout, start, steps, last):
     """A rollout holds what the loop has noted."""
     trajectory = rollout.trajectory
-    observations, starts, actions, log_probs, transitions = zip(*steps, strict=True)
+    observations, starts, actions, log_probs, _, transitions = zip(*steps, strict=True)
     np.testing.assert_array_equal(trajectory.observations, np.stack([*observations, last[0]]))
     np.testing.assert_array_equal(trajectory.starts, np.stack([*starts, last[1]]))
     np.testing.assert_array_equal(trajectory.actions, np.stack(actions))

@@ -296,7 +296,6 @@ def test_actors_wait_when_the_queue_is_full():
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"overlap": 2}, "--overlap must be 0: trajectories do not overlap yet"),
         ({"num_seeds": 2}, "--num-seeds must be 1 for host_games:Corridor, whose environments st"),
         ({"actor_devices": (0, 1)}, "--actor-devices 0 1: there is only device 0, each to be nam"),
         ({"learner_devices": (3,)}, "--learner-devices 3: there is only device 0, each to be nam"),

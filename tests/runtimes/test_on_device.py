@@ -14,17 +14,13 @@ from small_runtimes import (
     assert_same_bits,
     differ,
     lane,
-    make_runtime,
 )
-from support import Walk, message_of
+from support import Walk
 
 from stacx.agents import METAPARAMETERS
 from stacx.core.distributions import Categorical
-from stacx.errors import ConfigError
-from stacx.networks import ActorCriticNetwork
-from stacx.runtimes import on_device
 from stacx.runtimes.on_device import TrainState
-from stacx.types import MultiDiscrete
+from stacx.types import Box, MultiDiscrete
 
 
 @pytest.fixture(scope="module", params=["tuned", "recurrent"])
@@ -224,18 +220,14 @@ def test_a_skipped_update_between_others_does_not_stop_it(tuned):
 class TwoWalks(Walk):
     """A walk whose step is the difference of two choices."""
 
+    action_space = MultiDiscrete((3, 2))
+
     def step(self, key, state, action):
         return super().step(key, state, action[0] - action[1])
 
 
-def test_actions_of_two_choices(monkeypatch):
+def test_actions_of_two_choices():
     """Head 1 is on-policy, and the environment is given what the trajectory says."""
-
-    def make_network(config, walk):
-        space = MultiDiscrete((3, 2))
-        return ActorCriticNetwork(config, walk.observation_shape, walk.observation_dtype, space)
-
-    monkeypatch.setattr(on_device, "make_network", make_network)
     case = Case(TUNED, TwoWalks())
     _, _, trajectory, _ = case.rollout(case.start)
     actions = np.asarray(trajectory.actions)
@@ -254,10 +246,41 @@ def test_actions_of_two_choices(monkeypatch):
     assert case.runtime.policy_specification()["action_sizes"] == [3, 2]
 
 
-def test_overlap_is_refused():
-    with pytest.raises(ConfigError) as caught:
-        make_runtime(overlap=2)
-    assert "--overlap must be 0" in message_of(caught)
+class Slope(Walk):
+    """A walk whose steps are numbers between -2 and 1, and whose observation is its position."""
+
+    action_space = Box((-2.0,), (1.0,))
+
+    def reset(self, key):
+        state = (jax.random.uniform(key), jnp.int32(0))
+        return state, self.observe(state)
+
+    def step(self, key, state, action):
+        return super().step(key, state, action[0] + 1)
+
+    def observe(self, state):
+        return jnp.zeros(8).at[0].set(state[0]).at[7].set(state[1] / 5)
+
+
+def test_actions_that_are_numbers():
+    """The trajectory keeps what is sampled; the environment is given its tanh, within bounds."""
+    case = Case(TUNED, Slope())
+    _, _, trajectory, _ = case.rollout(case.start)
+    actions = np.asarray(trajectory.actions)
+    assert actions.shape == (*trajectory.rewards.shape, 1)
+    assert np.ptp(actions) > 0.1
+    position = np.asarray(trajectory.observations)[..., 0]
+    valid = np.asarray(trajectory.valid, bool)
+    moved = position[:-1] + -2 + 3 * (np.tanh(actions[..., 0]) + 1) / 2
+    np.testing.assert_allclose(position[1:][valid], moved[valid], rtol=1e-5, atol=1e-6)
+
+    after = case.after(1)
+    weights = after.interval.highs["importance_max"][0]
+    assert weights[0] == pytest.approx(1.0, abs=1e-4)
+    assert int(after.interval.skipped[0]) == 0
+    assert differ(case.start.learner.parameters, after.learner.parameters)
+    specification = case.runtime.policy_specification()
+    assert (specification["action_low"], specification["action_high"]) == ([-2.0], [1.0])
 
 
 def test_what_a_policy_must_know(tuned):

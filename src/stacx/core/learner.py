@@ -8,6 +8,8 @@ that is IMPALA.
 
 from __future__ import annotations
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -81,6 +83,7 @@ class Learner:
         If a gradient, the metagradient or a new logit is not finite, the state stays as it was, but
         for the count of updates skipped in a row.
         """
+        trajectory = self._without_burn_in(state.parameters, trajectory)
         if state.logits:
             inner, outer_loss, kl, metagradient = self._metagradient(state, trajectory)
             updates, meta_optimiser = self.meta_optimiser.update(metagradient, state.meta_optimiser)
@@ -111,6 +114,25 @@ class Learner:
             metaparameters=hyperparameters(state.logits, self.config),
         )
         return new_state, metrics
+
+    def _without_burn_in(self, parameters: Parameters, trajectory: Trajectory) -> Trajectory:
+        """The rest of a trajectory, from the recurrent state that its first steps lead to now."""
+        steps = self.config.burn_in
+        if not steps:
+            return trajectory
+        _, recurrent_state = self.network.unroll(
+            parameters,
+            trajectory.observations[:steps],
+            trajectory.starts[:steps],
+            trajectory.recurrent_state,
+            main_head_only=True,
+        )
+        rest = {
+            field.name: getattr(trajectory, field.name)[steps:]
+            for field in dataclasses.fields(trajectory)
+            if field.name != "recurrent_state"
+        }
+        return Trajectory(**rest, recurrent_state=recurrent_state)
 
     def _inner_step(
         self, state: LearnerState, zeta: Hyperparameters, trajectory: Trajectory
@@ -163,7 +185,7 @@ class Learner:
             zeta = outer_hyperparameters(self.config)
             space = self.network.action_space
             value, _ = actor_critic_loss(space, output, trajectory, zeta, self.config)
-            kl = kl_loss(space, output, inner.output, trajectory)
+            kl = kl_loss(space, output, inner.output, trajectory, self.config)
             return value + self.config.g_kl * kl, (inner, kl)
 
         (value, (inner, kl)), metagradient = jax.value_and_grad(outer_loss, has_aux=True)(

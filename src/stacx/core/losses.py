@@ -37,19 +37,20 @@ def actor_critic_loss(
     depends on are those of an actor-critic; with respect to `zeta` the loss is differentiable
     through targets and advantages too (line 20), which is where gamma, lambda and alpha live. The
     outer loss (line 22) is the same function: its zeta is constant, so nothing more has to be
-    stopped. The entropy has the sign that Eq. 1 and line 18 meant: g_e > 0 rewards it.
+    stopped. The entropy has the sign that Eq. 1 and line 18 meant: g_e > 0 rewards it. For
+    continuous actions the divergence from a standard Gaussian takes its place (section 4.2).
 
     Args:
         space: what the policies are distributions over.
         output: the network's output at the T+1 observations of the trajectory, P heads.
         trajectory: the data, T transitions of B environments.
         zeta: one value per head of each of `stacx.agents.METAPARAMETERS`.
-        config: truncation levels and the scale of rewards.
+        config: truncation levels, the scale of rewards, bounds of a Gaussian's deviation.
 
     Returns:
         The loss, a scalar, and the statistics of each head.
     """
-    policy = distribution(space, output.policy[:-1])
+    policy = distribution(space, output.policy[:-1], config)
     values = output.values
     valid = trajectory.valid[..., None]
     log_probs = policy.log_prob(trajectory.actions[:, :, None])  # the same for every head
@@ -66,25 +67,31 @@ def actor_critic_loss(
         clip_c=config.clip_c,
         valid=valid,
     )
-    # On dummy transitions rho is 0 and the target is the value: only the entropy needs the mask.
-    negative_entropy = jnp.sum(policy.negative_entropy() * valid, axis=(0, 1))
+    # On dummy transitions rho is 0 and the target is the value: only this needs the mask.
+    regulariser = jnp.sum(policy.regulariser() * valid, axis=(0, 1))
     value_loss = jnp.sum(jnp.square(vtrace.targets - values[:-1]), axis=(0, 1))
     policy_loss = -jnp.sum(vtrace.rhos * log_probs * vtrace.advantages, axis=(0, 1))
-    losses = zeta["g_v"] * value_loss + zeta["g_p"] * policy_loss + zeta["g_e"] * negative_entropy
+    losses = zeta["g_v"] * value_loss + zeta["g_p"] * policy_loss + zeta["g_e"] * regulariser
     statistics = HeadStatistics(
-        entropy=-negative_entropy / jnp.maximum(jnp.sum(valid), 1.0),
+        entropy=jnp.sum(policy.entropy() * valid, axis=(0, 1)) / jnp.maximum(jnp.sum(valid), 1.0),
         value_min=jnp.min(values, axis=(0, 1)),
         value_max=jnp.max(values, axis=(0, 1)),
-        importance_max=jnp.max(weights * valid, axis=(0, 1)),
+        importance_max=jnp.max(jnp.where(valid, weights, 0.0), axis=(0, 1)),
     )
     return jnp.sum(losses) / losses.shape[0], jax.lax.stop_gradient(statistics)
 
 
 def kl_loss(
-    space: ActionSpace, new: NetworkOutput, old: NetworkOutput, trajectory: Trajectory
+    space: ActionSpace,
+    new: NetworkOutput,
+    old: NetworkOutput,
+    trajectory: Trajectory,
+    config: Config,
 ) -> Float[Array, ""]:
     """KL(new || old) of head 1 over the trajectory's states, summed as the losses are (Eq. 3)."""
-    policy, before = (distribution(space, output.policy[:-1, :, 0]) for output in (new, old))
+    policy, before = (
+        distribution(space, output.policy[:-1, :, 0], config) for output in (new, old)
+    )
     return jnp.sum(policy.kl(before) * trajectory.valid)
 
 

@@ -8,11 +8,11 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Num, PRNGKeyArray
 
 from stacx.errors import ConfigError
 from stacx.imports import one_line
-from stacx.types import EnvironmentState, Timestep
+from stacx.types import ActionSpace, EnvironmentState, Timestep
 
 
 @runtime_checkable
@@ -34,8 +34,8 @@ class OnDeviceEnvironment(Protocol):
         ...
 
     @property
-    def num_actions(self) -> int:
-        """Actions are 0 ... num_actions - 1."""
+    def action_space(self) -> ActionSpace:
+        """What actions there are."""
         ...
 
     def reset(self, key: PRNGKeyArray) -> tuple[EnvironmentState, Array]:
@@ -43,7 +43,7 @@ class OnDeviceEnvironment(Protocol):
         ...
 
     def step(
-        self, key: PRNGKeyArray, state: EnvironmentState, action: Int[Array, ""]
+        self, key: PRNGKeyArray, state: EnvironmentState, action: Num[Array, " *action"]
     ) -> tuple[EnvironmentState, Timestep]:
         """The next state, and what is seen of the transition."""
         ...
@@ -65,9 +65,9 @@ def check_environment(environment: OnDeviceEnvironment, env: str) -> None:
 
 def _problems(environment: OnDeviceEnvironment) -> Iterator[str]:
     """What is wrong; only the first is sure, for the others may follow from it."""
-    actions, shape = environment.num_actions, environment.observation_shape
-    if not isinstance(actions, int) or actions < 1:
-        yield f"num_actions must be an int of at least 1, not {actions!r}"
+    actions, shape = environment.action_space, environment.observation_shape
+    if not isinstance(actions, ActionSpace):
+        yield f"action_space must be a stacx.Discrete, MultiDiscrete or Box, not {actions!r}"
     if not isinstance(shape, tuple) or not all(isinstance(size, int) for size in shape):
         yield f"observation_shape must be a tuple of ints, not {shape!r}"
     declared = jax.ShapeDtypeStruct(shape, np.dtype(environment.observation_dtype))
@@ -79,7 +79,8 @@ def _problems(environment: OnDeviceEnvironment) -> Iterator[str]:
     state, observation = first
     yield from _differences("the observation of reset", observation, declared, "declared")
 
-    second = jax.eval_shape(environment.step, key, state, jax.ShapeDtypeStruct((), jnp.int32))
+    action = jax.ShapeDtypeStruct(actions.shape, actions.dtype)
+    second = jax.eval_shape(environment.step, key, state, action)
     if not isinstance(second, tuple) or len(second) != 2:
         yield f"step must return (state, stacx.Timestep), not {_kind(second)}"
     if not isinstance(second[1], Timestep):

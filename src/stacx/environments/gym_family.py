@@ -18,15 +18,8 @@ from stacx.environments.workers import Workers
 from stacx.errors import ConfigError
 
 _DRAWN = {"render_mode": "rgb_array"}
-_CONTINUOUS = {
-    "Pendulum",
-    "MountainCarContinuous",
-    "LunarLanderContinuous",
-    "BipedalWalker",
-    "BipedalWalkerHardcore",
-}
-_MUJOCO = ("gymnasium.envs.mujoco", "_raise_mujoco_py_error")
-"""What makes MuJoCo's environments, or says that they are in another package now."""
+_ENGINES = {".box2d.": "Box2D", "gymnasium.envs.mujoco": "mujoco"}
+"""By a part of what makes an environment, the package that it needs."""
 
 
 def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
@@ -45,12 +38,6 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
                 gymnasium.make_vec, name, vectorization_mode="vector_entry_point", **arguments
             )
     first = make_one()
-    continuous = isinstance(first.action_space, gymnasium.spaces.Box)
-    if continuous and takes(type(first.unwrapped), "continuous"):
-        raise ConfigError(
-            f"gym:{name} has continuous actions, which are not supported yet, unless it is made "
-            """with --env-args '{"continuous": false}'"""
-        )
     return _of_single(f"gym:{name}", make_one, first, make_many=make_many, drawn=_DRAWN)
 
 
@@ -108,14 +95,17 @@ def _obstacle(spec: Any) -> str | None:
     made_by = spec.entry_point if named else getattr(spec.entry_point, "__name__", "")
     if made_by.startswith("ale_py"):
         return "has raw frames: use the family atari"
-    if made_by.startswith(_MUJOCO) or spec.name in _CONTINUOUS:
-        return "continuous actions, not supported yet"
+    if made_by == "_raise_mujoco_py_error":
+        return "is in the package gymnasium-robotics now: use version 5"
     if made_by == "_raise_shimmy_error":
         return "needs the package shimmy"
+    if spec.id == "Pusher-v4":
+        return "needs a version of MuJoCo below 3: use Pusher-v5"
     if spec.id == "tabular/CliffWalking-v0":
         return "its actions are a Box of integers: use CliffWalking-v1"
-    if ".box2d." in made_by and importlib.util.find_spec("Box2D") is None:
-        return "needs Box2D: pip install '.[gym]' in stacx's project directory"
+    for part, engine in _ENGINES.items():
+        if part in made_by and importlib.util.find_spec(engine) is None:
+            return f"needs {engine}: pip install '.[gym]' in stacx's project directory"
     return None
 
 

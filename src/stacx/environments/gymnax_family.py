@@ -7,19 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Num, PRNGKeyArray
 
 from stacx.errors import ConfigError
-from stacx.types import EnvironmentState, Timestep
+from stacx.types import ActionSpace, Box, Discrete, EnvironmentState, Timestep
 
 _NEEDS_DOWNLOAD = {"MNISTBandit-bsuite": "downloads MNIST when it is made, not supported"}
-_CONTINUOUS = {
-    "Pendulum-v1",
-    "MountainCarContinuous-v0",
-    "PointRobot-misc",
-    "Reacher-misc",
-    "Swimmer-misc",
-}
 
 
 class GymnaxEnvironment:
@@ -31,13 +25,7 @@ class GymnaxEnvironment:
     def __init__(self, environment: Any, params: Any):
         self._environment = environment
         self._params = params
-        actions = environment.action_space(params)
-        if not hasattr(actions, "n"):
-            raise ConfigError(
-                f"{environment.name} has continuous actions ({actions}); "
-                "stacx supports discrete actions so far"
-            )
-        self._num_actions = int(actions.n)
+        self._action_space = _action_space(environment, params)
         space = environment.observation_space(params)
         self._one_hot = int(space.n) if hasattr(space, "n") else None
         _, observation = jax.eval_shape(self.reset, jax.random.key(0))
@@ -52,8 +40,8 @@ class GymnaxEnvironment:
         return self._observation.dtype
 
     @property
-    def num_actions(self) -> int:
-        return self._num_actions
+    def action_space(self) -> ActionSpace:
+        return self._action_space
 
     @property
     def gymnax(self) -> tuple[Any, Any]:
@@ -65,7 +53,7 @@ class GymnaxEnvironment:
         return _strong(state), self._encode(observation)
 
     def step(
-        self, key: PRNGKeyArray, state: EnvironmentState, action: Int[Array, ""]
+        self, key: PRNGKeyArray, state: EnvironmentState, action: Num[Array, " *action"]
     ) -> tuple[EnvironmentState, Timestep]:
         observation, state, reward, terminated, _ = self._environment.step_env(
             key, state, action, self._params
@@ -110,12 +98,15 @@ def names() -> dict[str, str | None]:
     """Every environment's name, and why it cannot be trained on (None: it can)."""
     import gymnax
 
-    def obstacle(name: str) -> str | None:
-        if name in _CONTINUOUS:
-            return "continuous actions, not supported yet"
-        return _NEEDS_DOWNLOAD.get(name)
+    return {name: _NEEDS_DOWNLOAD.get(name) for name in gymnax.registered_envs}
 
-    return {name: obstacle(name) for name in gymnax.registered_envs}
+
+def _action_space(environment: Any, params: Any) -> ActionSpace:
+    space = environment.action_space(params)
+    if hasattr(space, "n"):
+        return Discrete(int(space.n))
+    low, high = (np.broadcast_to(bound, space.shape) for bound in (space.low, space.high))
+    return Box(tuple(low.tolist()), tuple(high.tolist()))
 
 
 def _strong(state: EnvironmentState) -> EnvironmentState:

@@ -46,7 +46,7 @@ class Family(NamedTuple):
 FAMILIES: dict[str, Family] = {}
 _NOT_YET = ("playground", "dmc", "dmc-pixels", "rwrl")
 
-_MEMBERS = ("observation_shape", "observation_dtype", "num_actions", "reset", "step")
+_MEMBERS = ("observation_shape", "observation_dtype", "action_space", "reset", "step")
 
 
 def register(name: str, family: Family) -> None:

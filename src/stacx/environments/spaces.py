@@ -1,4 +1,4 @@
-"""Between Gymnasium's spaces and arrays: observations as one array, actions as choices."""
+"""Between Gymnasium's spaces and arrays, of observations and of actions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 from stacx.errors import BrokenEnvironmentError, ConfigError
-from stacx.types import ActionSpace, Discrete, MultiDiscrete
+from stacx.types import ActionSpace, Box, Discrete, MultiDiscrete
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,10 +84,10 @@ def _flattening(space: gymnasium.Space, env: str) -> Callable[[Any], np.ndarray]
 
 
 def actions_of(space: gymnasium.Space, env: str) -> Actions:
-    """The choices of a single environment's action space, counted from 0.
+    """The choices of a single environment's action space, counted from 0, or its box, flattened.
 
     Raises:
-        ConfigError: if the environment `env` has actions that are not discrete.
+        ConfigError: if the environment `env` has other actions, or a box without bounds.
     """
     match space:
         case spaces.Discrete():
@@ -95,16 +95,27 @@ def actions_of(space: gymnasium.Space, env: str) -> Actions:
         case spaces.MultiDiscrete() if len(space.shape) == 1:
             sizes = tuple(int(n) for n in space.nvec)
             return Actions(MultiDiscrete(sizes), _shifted(space.start, space.dtype))
-        case spaces.Box():
-            raise ConfigError(
-                f"{env} has continuous actions ({space}), which are not supported yet: stacx takes "
-                "Discrete and MultiDiscrete; a wrapper such as gymnasium.wrappers.DiscretizeAction "
-                "in a function of your own makes them discrete"
-            )
+        case spaces.Box() if np.issubdtype(space.dtype, np.floating):
+            return _box_actions(space, env)
     raise ConfigError(
-        f"{env} has actions of {type(space).__name__}: stacx takes Discrete, and MultiDiscrete of "
-        "one axis"
+        f"{env} has actions of {type(space).__name__} ({space}): stacx takes Discrete, "
+        "MultiDiscrete of one axis, and Box of a floating type"
     )
+
+
+def _box_actions(space: spaces.Box, env: str) -> Actions:
+    low, high = (bound.astype(np.float32).reshape(-1) for bound in (space.low, space.high))
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+        raise ConfigError(
+            f"{env} has actions without finite bounds ({space}), and a policy has to know how far "
+            "it may go: bound them with gymnasium.wrappers.RescaleAction or a "
+            "gymnasium.ActionWrapper in a function of your own"
+        )
+
+    def decode(actions: np.ndarray) -> np.ndarray:
+        return actions.reshape(len(actions), *space.shape).astype(space.dtype)
+
+    return Actions(Box(tuple(low.tolist()), tuple(high.tolist())), decode)
 
 
 def _as_float(batch: Any) -> np.ndarray:

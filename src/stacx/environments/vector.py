@@ -12,7 +12,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from stacx.environments.base import OnDeviceEnvironment
 from stacx.types import EnvironmentState
@@ -68,7 +68,7 @@ class VectorEnvironment:
         )
 
     def step(
-        self, keys: Key[Array, " B"], state: VectorState, actions: Int[Array, "B *action"]
+        self, keys: Key[Array, " B"], state: VectorState, actions: Num[Array, "B *action"]
     ) -> tuple[VectorState, Transition]:
         """Steps the environments whose episode goes on, and resets the others."""
         stepped, timestep = jax.vmap(self.environment.step)(keys, state.environments, actions)

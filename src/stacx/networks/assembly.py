@@ -17,7 +17,7 @@ from stacx.imports import load_function, one_line
 from stacx.networks.heads import Heads
 from stacx.networks.recurrent import LSTM
 from stacx.networks.torsos import TORSOS
-from stacx.types import ActionSpace, NetworkOutput, Parameters, RecurrentState
+from stacx.types import ActionSpace, Box, NetworkOutput, Parameters, RecurrentState
 
 
 class ActorCritic(eqx.Module):
@@ -42,6 +42,8 @@ class ActorCriticNetwork:
         observation_dtype: Any,
         action_space: ActionSpace,
     ):
+        if not isinstance(action_space, Box):
+            config.require_usual(["log_std_min", "log_std_max"], "for actions that are choices")
         self.action_space = action_space
         self._config = config
         self._observation_shape = observation_shape

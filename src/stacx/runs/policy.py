@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, PRNGKeyArray
 
 from stacx.config import Config
-from stacx.core.distributions import distribution, draw_noise
+from stacx.core.distributions import distribution, draw_noise, environment_actions
 from stacx.errors import ConfigError
 from stacx.networks import ActorCriticNetwork
 from stacx.runs.checkpoints import Checkpoints, unflatten
@@ -80,11 +80,13 @@ class Policy:
             observation: [*observation] or [B, *observation].
             state: what the last call returned; None at the start of an episode, and always None
                 for a feed-forward network.
-            key: samples an action; without one the most probable action is taken.
+            key: samples an action; without one the most probable action is taken (of numbers, the
+                median).
 
         Returns:
-            The action, of integers and shape [*action] or [B, *action], as NumPy's array (inside a
-            transformation of JAX, as JAX's), and the state for the next call.
+            The action, [*action] or [B, *action], of integers or, within the environment's bounds,
+            of numbers, as NumPy's array (inside a transformation of JAX, as JAX's); and the state
+            for the next call.
 
         Raises:
             ValueError: if the observation has another shape.
@@ -127,10 +129,12 @@ class Policy:
             state,
             main_head_only=True,
         )
-        policy = distribution(self.action_space, output.policy[0, :, 0])
+        policy = distribution(self.action_space, output.policy[0, :, 0], self.config)
         if key is None:
-            return policy.mode(), state
-        return policy.sample(draw_noise(self.action_space, key, (batch,))), state
+            actions = policy.mode()
+        else:
+            actions = policy.sample(draw_noise(self.action_space, key, (batch,)))
+        return environment_actions(self.action_space, actions), state
 
 
 def load(directory: Path | str, seed: int | None = None, *, torso: str | None = None) -> Policy:

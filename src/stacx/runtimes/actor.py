@@ -17,10 +17,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Integer
+from jaxtyping import Array, Bool, Float, Int, Integer, Num
 
 from stacx.config import Config
-from stacx.core.distributions import distribution, draw_noise
+from stacx.core.distributions import distribution, draw_noise, environment_actions
 from stacx.environments import HostEnvironment, HostTransition, HostVector, diagnosis
 from stacx.environments.patience import stack_of
 from stacx.errors import StacxError
@@ -52,7 +52,7 @@ class Unfinished(NamedTuple):
 
     observations: Array
     """x_0 ... x_T: [T+1, B, *observation]."""
-    actions: Int[Array, "T B *action"]
+    actions: Num[Array, "T B *action"]
     behaviour_log_probs: Float[Array, "T B"]
 
 
@@ -60,8 +60,8 @@ class Inference:
     """The actors' programs, compiled once for each of their devices."""
 
     def __init__(self, config: Config, network: Network, environment: HostEnvironment):
-        self._shape = (config.trajectory_length, config.num_envs)
-        self._seed = config.seed
+        self._config = config
+        self._batch = config.num_envs
         self._network = network
         self._environment = environment
         options = compiler_options()
@@ -71,33 +71,45 @@ class Inference:
 
     def initial_state(self) -> RecurrentState:
         """The recurrent state at the start of a batch of episodes."""
-        return self._network.initial_state(self._shape[1])
+        return self._network.initial_state(self._batch)
 
     def abstract_rollout(self) -> Rollout:
         """The shapes and types of a rollout."""
-        steps, batch = self._shape
+        steps, batch = self._config.trajectory_length, self._batch
 
         def empty() -> Rollout:
-            numbers, flags = jnp.zeros((steps, batch)), jnp.zeros((steps, batch), bool)
+            numbers, new = jnp.zeros((steps, batch)), jnp.zeros((self._config.new_steps, batch))
             known = dict.fromkeys(("rewards", "discounts", "valid"), numbers)
             return Rollout(
                 Trajectory(
-                    **self._empty()._asdict(),
+                    **self.empty()._asdict(),
                     **known,
                     starts=jnp.zeros((steps + 1, batch), bool),
                     recurrent_state=self.initial_state(),
                 ),
-                EpisodeEnds(flags, numbers, numbers.astype(jnp.int32)),
+                EpisodeEnds(new.astype(bool), new, new.astype(jnp.int32)),
             )
 
         return jax.eval_shape(empty)
 
-    def begin(self, number: int) -> tuple[Unfinished, Array]:
-        """An empty trajectory, and the randomness of its actions, [T, B, A].
+    def empty(self) -> Unfinished:
+        """A trajectory before the first, with nothing in it."""
+        steps, batch = self._config.trajectory_length, self._batch
+        environment, space = self._environment, self._network.action_space
+        return Unfinished(
+            observations=jnp.zeros(
+                (steps + 1, batch, *environment.observation_shape), environment.observation_dtype
+            ),
+            actions=jnp.zeros((steps, batch, *space.shape), space.dtype),
+            behaviour_log_probs=jnp.zeros((steps, batch)),
+        )
 
-        It is a function of the seed and `number`.
+    def begin(self, number: int, last: Unfinished) -> tuple[Unfinished, Array]:
+        """A trajectory that shares its first steps with the last one, as `overlap` says.
+
+        Also the randomness of its new actions, [S, B, A], a function of the seed and `number`.
         """
-        return self._compiled_begin(np.uint32(self._seed), np.uint32(number))
+        return self._compiled_begin(np.uint32(self._config.seed), np.uint32(number), last)
 
     def act(
         self,
@@ -114,13 +126,13 @@ class Inference:
             parameters: of the network.
             recurrent_state: before this step, [B, ...] a leaf.
             unfinished: the trajectory so far; its memory is reused.
-            noise: the randomness of all its actions, [T, B, A].
+            noise: the randomness of its new actions, [S, B, A].
             vector: the batch. Its observations are read before this returns.
-            step: which of the T steps it is.
+            step: which of the S new steps it is.
 
         Returns:
-            The recurrent state after this step, the trajectory with this step, and the actions,
-            [B, *action], on the host.
+            The recurrent state after this step, the trajectory with this step, and the actions for
+            the environments, [B, *action], on the host.
         """
         recurrent_state, unfinished, actions = self._compiled_act(
             parameters,
@@ -134,21 +146,14 @@ class Inference:
         return recurrent_state, unfinished, np.asarray(actions)
 
     def _begin(
-        self, seed: Integer[Array, ""], number: Integer[Array, ""]
+        self, seed: Integer[Array, ""], number: Integer[Array, ""], last: Unfinished
     ) -> tuple[Unfinished, Array]:
         key = iteration_key(seed, number)
-        return self._empty(), draw_noise(self._network.action_space, key, self._shape)
-
-    def _empty(self) -> Unfinished:
-        steps, batch = self._shape
-        environment, space = self._environment, self._network.action_space
-        return Unfinished(
-            observations=jnp.zeros(
-                (steps + 1, batch, *environment.observation_shape), environment.observation_dtype
-            ),
-            actions=jnp.zeros((steps, batch, *space.shape), jnp.int32),
-            behaviour_log_probs=jnp.zeros((steps, batch)),
-        )
+        new_steps = self._config.new_steps
+        noise = draw_noise(self._network.action_space, key, (new_steps, self._batch))
+        if not self._config.overlap:
+            return self.empty(), noise
+        return jax.tree.map(lambda leaf: jnp.roll(leaf, -new_steps, axis=0), last), noise
 
     def _act(
         self,
@@ -164,21 +169,32 @@ class Inference:
         output, recurrent_state = self._network.unroll(
             parameters, observations[None], starts[None], recurrent_state, main_head_only=True
         )
-        policy = distribution(space, output.policy[0, :, 0])
+        policy = distribution(space, output.policy[0, :, 0], self._config)
         actions = policy.sample(noise[step])
+        place = self._config.overlap + step
         written = Unfinished(
-            observations=unfinished.observations.at[step].set(observations),
-            actions=unfinished.actions.at[step].set(actions),
-            behaviour_log_probs=unfinished.behaviour_log_probs.at[step].set(
+            observations=unfinished.observations.at[place].set(observations),
+            actions=unfinished.actions.at[place].set(actions),
+            behaviour_log_probs=unfinished.behaviour_log_probs.at[place].set(
                 policy.log_prob(actions)
             ),
         )
-        return recurrent_state, written, actions
+        return recurrent_state, written, environment_actions(space, actions)
 
     def _finish(self, unfinished: Unfinished, observations: Array) -> Unfinished:
         """With the observation after the last action."""
         written = unfinished.observations.at[-1].set(observations)
         return unfinished._replace(observations=written)
+
+
+class _Past(NamedTuple):
+    """A trajectory of T steps, as an actor keeps it for the next, which may share some of them."""
+
+    unfinished: Unfinished
+    starts: list[np.ndarray]
+    transitions: list[HostTransition]
+    recurrent_states: list[RecurrentState]
+    """Before each step, and after the last."""
 
 
 @runtime_checkable
@@ -292,37 +308,49 @@ class Actor(threading.Thread):
 
     def _make_trajectories(self) -> None:
         self._in_environments(self._restart_environments)
-        recurrent_state = self._inference.initial_state()
+        past = self._nothing()
         while True:
             with self.stopwatch.on("waiting"):
                 version, parameters = self._exchange.parameters(self.number)
-            rollout, recurrent_state = self._roll_out(parameters[self.device], recurrent_state)
+            rollout, past = self._roll_out(parameters[self.device], past)
             with self.stopwatch.on("waiting"):
                 self._exchange.put(self.number, Delivery(rollout, version))
             self.number += self._stride
 
-    def _roll_out(
-        self, parameters: Parameters, recurrent_state: RecurrentState
-    ) -> tuple[Rollout, RecurrentState]:
-        """T steps, from where the last trajectory ended."""
-        start = recurrent_state
+    def _nothing(self) -> _Past:
+        """Before the first step: of what the first trajectory shares with it nothing is valid."""
+        steps = self._config.trajectory_length
+        return _Past(
+            unfinished=self._inference.empty(),
+            starts=[np.zeros(self._config.num_envs, bool)] * steps,
+            transitions=[self._seen.dummy_transition()] * steps,
+            recurrent_states=[self._inference.initial_state()] * (steps + 1),
+        )
+
+    def _roll_out(self, parameters: Parameters, past: _Past) -> tuple[Rollout, _Past]:
+        """A trajectory that goes on where the last one ended."""
+        new_steps = self._config.new_steps
+        starts, transitions = past.starts[new_steps:], past.transitions[new_steps:]
+        recurrent_states = past.recurrent_states[new_steps:]
         with self._inferring():
-            unfinished, noise = self._inference.begin(self.number)
-        starts, transitions = [], []
-        for step in range(self._config.trajectory_length):
+            unfinished, noise = self._inference.begin(self.number, past.unfinished)
+        for step in range(new_steps):
             with self._inferring():
                 starts.append(self._seen.starts)
                 recurrent_state, unfinished, actions = self._inference.act(
-                    parameters, recurrent_state, unfinished, noise, self._seen, step
+                    parameters, recurrent_states[-1], unfinished, noise, self._seen, step
                 )
+                recurrent_states.append(recurrent_state)
             with self.stopwatch.on("environment"):
                 transitions.append(self._in_environments(self._seen.step, actions))
-        starts.append(self._seen.starts)
         with self._inferring():
             finished = self._inference.finish(unfinished, self._seen.observations)
             stacked = HostTransition(*map(np.stack, zip(*transitions, strict=True)))
             known: Any
-            known, all_starts = jax.device_put((stacked, np.stack(starts)), self.device)
+            known, all_starts = jax.device_put(
+                (stacked, np.stack([*starts, self._seen.starts])), self.device
+            )
+            ends = known.ended, known.returns, known.lengths
             rollout = Rollout(
                 Trajectory(
                     **finished._asdict(),
@@ -330,12 +358,13 @@ class Actor(threading.Thread):
                     discounts=known.discounts,
                     valid=known.valid,
                     starts=all_starts,
-                    recurrent_state=start,
+                    recurrent_state=recurrent_states[0],
                 ),
-                EpisodeEnds(known.ended, known.returns, known.lengths),
+                EpisodeEnds(*(known[-new_steps:] for known in ends)),
             )
             # Waited for: the environments may write their next observations over these.
-            return jax.block_until_ready(self._place(rollout)), recurrent_state
+            placed = jax.block_until_ready(self._place(rollout))
+        return placed, _Past(finished, starts, transitions, recurrent_states)
 
     @contextlib.contextmanager
     def _inferring(self) -> Iterator[None]:

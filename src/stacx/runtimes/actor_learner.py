@@ -70,8 +70,6 @@ class ActorLearnerRuntime:
     """
 
     def __init__(self, config: Config, environment: HostEnvironment):
-        if config.overlap:
-            raise ConfigError("--overlap must be 0: trajectories do not overlap yet")
         if config.num_seeds != 1:
             raise ConfigError(
                 f"--num-seeds must be 1 for {config.env}, whose environments step on the CPU: "

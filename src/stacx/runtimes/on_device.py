@@ -16,26 +16,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from stacx.agents import METAPARAMETERS
 from stacx.config import OF_ACTORS, Config
-from stacx.core.distributions import distribution, draw_noise
+from stacx.core.distributions import distribution, draw_noise, environment_actions
 from stacx.core.learner import Learner, LearnerState
-from stacx.environments import OnDeviceEnvironment, Transition, VectorEnvironment, VectorState
-from stacx.errors import ConfigError
+from stacx.environments import OnDeviceEnvironment, VectorEnvironment, VectorState
 from stacx.networks import ActorCriticNetwork
 from stacx.runtimes.compilation import compiler_options
 from stacx.runtimes.randomness import iteration_key, start_key
 from stacx.runtimes.running import running
 from stacx.runtimes.statistics import EpisodeEnds, IntervalStatistics
-from stacx.types import (
-    Discrete,
-    Parameters,
-    RecurrentState,
-    Trajectory,
-    action_space_to_json,
-)
+from stacx.types import RecurrentState, Trajectory, action_space_to_json
+
+
+class Steps(eqx.Module):
+    """S steps of B environments: what is kept of them for a trajectory. As in `Trajectory`."""
+
+    observations: Array
+    """Before each step, [S, B, *observation]."""
+    starts: Bool[Array, "S B"]
+    recurrent_states: RecurrentState
+    """Before each step, [S, B, ...] a leaf."""
+    actions: Num[Array, "S B *action"]
+    behaviour_log_probs: Float[Array, "S B"]
+    rewards: Float[Array, "S B"]
+    discounts: Float[Array, "S B"]
+    valid: Float[Array, "S B"]
 
 
 class TrainState(eqx.Module):
@@ -46,6 +54,8 @@ class TrainState(eqx.Module):
     learner: LearnerState
     environments: VectorState
     recurrent_state: RecurrentState
+    overlap: Steps | None
+    """What the next trajectory shares with the last; None if they do not overlap."""
     interval: IntervalStatistics
 
 
@@ -59,8 +69,6 @@ class OnDeviceRuntime:
     """
 
     def __init__(self, config: Config, environment: OnDeviceEnvironment):
-        if config.overlap:
-            raise ConfigError("--overlap must be 0: on-device runs do not overlap trajectories yet")
         config.require_usual(OF_ACTORS, f"for {config.env}, which steps on the device")
         self.config = config
         self.num_environments = config.num_envs
@@ -152,6 +160,7 @@ class OnDeviceRuntime:
             learner=self.learner.init(network_key),
             environments=self.vector.reset(jax.random.split(environment_key, self.config.num_envs)),
             recurrent_state=self.network.initial_state(self.config.num_envs),
+            overlap=self._no_steps() if self.config.overlap else None,
             interval=IntervalStatistics.empty(self.config.heads, METAPARAMETERS),
         )
 
@@ -173,68 +182,100 @@ class OnDeviceRuntime:
             return jax.lax.map(lambda one: run(one, self._iterate), state)
         return run(state, jax.vmap(self._iterate))
 
+    def _no_steps(self) -> Steps:
+        """What the first trajectory shares with the one before it: dummy transitions."""
+        shape = (self.config.overlap, self.config.num_envs)
+        space, state = self.network.action_space, self.network.initial_state(shape[1])
+        return Steps(
+            observations=jnp.zeros((*shape, *self._observation_shape), self._observation_dtype),
+            starts=jnp.zeros(shape, bool),
+            recurrent_states=jax.tree.map(lambda leaf: jnp.stack([leaf] * shape[0]), state),
+            actions=jnp.zeros((*shape, *space.shape), space.dtype),
+            behaviour_log_probs=jnp.zeros(shape),
+            rewards=jnp.zeros(shape),
+            discounts=jnp.ones(shape),
+            valid=jnp.zeros(shape),
+        )
+
     def _iterate(self, state: TrainState) -> TrainState:
         """Algorithm 2, lines 9 to 15: one rollout, one update."""
-        key = iteration_key(state.seed, state.iteration)
-        environments, recurrent_state, trajectory, transitions = self._rollout(
-            state.learner.parameters, state.environments, state.recurrent_state, key
-        )
+        environments, recurrent_state, overlap, trajectory, ends = self._rollout(state)
         learner, metrics = self.learner.update(state.learner, trajectory)
-        ends = EpisodeEnds(transitions.ended, transitions.returns, transitions.lengths)
         return TrainState(
             seed=state.seed,
             iteration=state.iteration + 1,
             learner=learner,
             environments=environments,
             recurrent_state=recurrent_state,
+            overlap=overlap,
             interval=state.interval.add(metrics, trajectory, ends),
         )
 
     def _rollout(
-        self,
-        parameters: Parameters,
-        environments: VectorState,
-        recurrent_state: RecurrentState,
-        key: PRNGKeyArray,
-    ) -> tuple[VectorState, RecurrentState, Trajectory, Transition]:
-        """n steps of head 1's policy in every environment."""
+        self, state: TrainState
+    ) -> tuple[VectorState, RecurrentState, Steps | None, Trajectory, EpisodeEnds]:
+        """The next trajectory, where that leads, and what the one after it shares with it."""
+        environments, recurrent_state, steps, ends = self._new_steps(state)
+        overlap = None
+        if state.overlap is not None:
+            steps = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), state.overlap, steps)
+            overlap = jax.tree.map(lambda leaf: leaf[self.config.new_steps :], steps)
+        trajectory = Trajectory(
+            actions=steps.actions,
+            rewards=steps.rewards,
+            discounts=steps.discounts,
+            valid=steps.valid,
+            behaviour_log_probs=steps.behaviour_log_probs,
+            observations=jnp.concatenate([steps.observations, environments.observations[None]]),
+            starts=jnp.concatenate([steps.starts, environments.starts[None]]),
+            recurrent_state=jax.tree.map(lambda leaf: leaf[0], steps.recurrent_states),
+        )
+        return environments, recurrent_state, overlap, trajectory, ends
+
+    def _new_steps(
+        self, state: TrainState
+    ) -> tuple[VectorState, RecurrentState, Steps, EpisodeEnds]:
+        """Steps of head 1's policy in every environment."""
         space = self.network.action_space
-        shape = (self.config.trajectory_length, self.config.num_envs)
-        environment_key, action_key = jax.random.split(key)
+        shape = (self.config.new_steps, self.config.num_envs)
+        environment_key, action_key = jax.random.split(iteration_key(state.seed, state.iteration))
         noise = draw_noise(space, action_key, shape)
         keys = jax.random.split(environment_key, shape)
 
         def step(carry: Any, inputs: Any) -> Any:
             environments, recurrent_state = carry
             keys, noise = inputs
-            output, recurrent_state = self.network.unroll(
-                parameters,
+            output, next_recurrent_state = self.network.unroll(
+                state.learner.parameters,
                 environments.observations[None],
                 environments.starts[None],
                 recurrent_state,
                 main_head_only=True,
             )
-            policy = distribution(space, output.policy[0, :, 0])
+            policy = distribution(space, output.policy[0, :, 0], self.config)
             actions = policy.sample(noise)
-            stepped, transition = self.vector.step(keys, environments, actions)
-            seen = (environments.observations, environments.starts)
-            return (stepped, recurrent_state), (*seen, actions, policy, transition)
+            stepped, transition = self.vector.step(
+                keys, environments, environment_actions(space, actions)
+            )
+            seen = (environments.observations, environments.starts, recurrent_state)
+            return (stepped, next_recurrent_state), (*seen, actions, policy, transition)
 
         (last, last_recurrent_state), outputs = jax.lax.scan(
-            step, (environments, recurrent_state), (keys, noise)
+            step, (state.environments, state.recurrent_state), (keys, noise)
         )
-        observations, starts, actions, policies, transitions = outputs
-        trajectory = Trajectory(
+        observations, starts, recurrent_states, actions, policies, transitions = outputs
+        steps = Steps(
+            observations=observations,
+            starts=starts,
+            recurrent_states=recurrent_states,
             actions=actions,
+            behaviour_log_probs=policies.log_prob(actions),
             rewards=transitions.rewards,
             discounts=transitions.discounts,
             valid=transitions.valid,
-            behaviour_log_probs=policies.log_prob(actions),
-            observations=jnp.concatenate([observations, last.observations[None]]),
-            starts=jnp.concatenate([starts, last.starts[None]]),
-            recurrent_state=recurrent_state,
         )
-        return last, last_recurrent_state, trajectory, transitions
+        ends = EpisodeEnds(transitions.ended, transitions.returns, transitions.lengths)
+        return last, last_recurrent_state, steps, ends
 
     def _plan_sharding(self) -> tuple[int, Any]:
         """How many devices share the work, and the sharding of every leaf of the state."""
@@ -249,15 +290,20 @@ class OnDeviceRuntime:
         split = NamedSharding(
             mesh, PartitionSpec("devices") if by_seed else PartitionSpec(None, "devices")
         )
+        split_in_time = NamedSharding(mesh, PartitionSpec(None, None, "devices"))
         if count == 1:
-            split = replicated
+            split = split_in_time = replicated
         if by_seed:
             return count, jax.tree.map(lambda _: split, abstract)
         shardings = jax.tree.map(lambda _: replicated, abstract)
         return count, eqx.tree_at(
-            lambda s: (s.environments, s.recurrent_state),
+            lambda s: (s.environments, s.recurrent_state, s.overlap),
             shardings,
-            jax.tree.map(lambda _: split, (abstract.environments, abstract.recurrent_state)),
+            (
+                *jax.tree.map(lambda _: split, (abstract.environments, abstract.recurrent_state)),
+                jax.tree.map(lambda _: split_in_time, abstract.overlap),
+            ),
+            is_leaf=lambda leaf: leaf is None,
         )
 
 
@@ -267,5 +313,5 @@ def make_network(config: Config, environment: OnDeviceEnvironment) -> ActorCriti
         config,
         environment.observation_shape,
         environment.observation_dtype,
-        Discrete(environment.num_actions),
+        environment.action_space,
     )
