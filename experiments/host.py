@@ -10,6 +10,7 @@ this is run from `experiments/`, or with it on PYTHONPATH.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +61,26 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="instead of the task's own number")
     arguments = parser.parse_args()
     for name in arguments.only:
-        task, rows, directories = TASKS[name], [], []
-        for agent in task.agents:
-            for seed in range(arguments.seeds or task.seeds):
-                directories.append(arguments.output / f"{name}-{agent}-{seed}")
-                rows.append(run_one(name, agent, seed, directories[-1]))
-                print(rows[-1], flush=True)
-        plot_runs(directories, RESULTS / f"host_{name}.png")
-        write_rows(RESULTS / "host.csv", name, rows)
+        task = dataclasses.replace(TASKS[name], seeds=arguments.seeds or TASKS[name].seeds)
+        run_task("host", name, task, SOLVED[name], arguments.output)
 
 
-def run_one(name: str, agent: str, seed: int, directory: Path) -> dict[str, Any]:
+def run_task(table: str, name: str, task: Task, solved: float, output: Path) -> None:
+    """Runs every agent and seed of a task, and writes its rows and its figure."""
+    rows, directories = [], []
+    for agent in task.agents:
+        for seed in range(task.seeds):
+            directories.append(output / f"{name}-{agent}-{seed}")
+            rows.append(run_one(name, task, solved, agent, seed, directories[-1]))
+            print(rows[-1], flush=True)
+    plot_runs(directories, RESULTS / f"{table}_{name}.png")
+    write_rows(RESULTS / f"{table}.csv", name, rows)
+
+
+def run_one(
+    name: str, task: Task, solved: float, agent: str, seed: int, directory: Path
+) -> dict[str, Any]:
     """Trains (or finds trained) one seed, evaluates it, and returns its row of the table."""
-    task = TASKS[name]
     config = stacx.Config(env=task.env, agent=agent, steps=task.steps, seed=seed, **task.settings)
     resume = (directory / "config.json").exists()
     run = stacx.train(config, directory, resume=resume, quiet=True)
@@ -81,7 +89,7 @@ def run_one(name: str, agent: str, seed: int, directory: Path) -> dict[str, Any]
         np.diff([line["env_steps"] for line in lines], prepend=0)
         / [line["steps_per_second"] for line in lines]
     )
-    solved = [i for i, line in enumerate(lines) if (line["episode_return"] or 0) >= SOLVED[name]]
+    above = [i for i, line in enumerate(lines) if (line["episode_return"] or 0) >= solved]
     return {
         "task": name,
         "env": task.env,
@@ -92,7 +100,7 @@ def run_one(name: str, agent: str, seed: int, directory: Path) -> dict[str, Any]
         "sampled": f"{evaluate_seeds(directory, greedy=False).mean():.1f}",
         "greedy": f"{evaluate_seeds(directory, greedy=True).mean():.1f}",
         "seconds": f"{clock[-1]:.0f}",
-        "seconds_to_solved": f"{clock[solved[0]]:.0f}" if solved else "",
+        "seconds_to_solved": f"{clock[above[0]]:.0f}" if above else "",
         "steps_per_second": f"{lines[-1]['env_steps'] / clock[-1]:.0f}",
         "gamma": f"{lines[-1]['meta/gamma/0']:.4f}",
         "lambda": f"{lines[-1]['meta/lambda/0']:.4f}",

@@ -87,6 +87,14 @@ def test_every_number_has_a_source():
         assert all(setting.source for setting in settings.values())
 
 
+def test_pictures_of_control_have_the_papers_network():
+    """Table 2: stride 2 and no pool, (32, 32, 32), an LSTM of 256."""
+    config = Config(env="dmc-pixels:walker-walk")
+    assert (config.torso, config.downsampling, config.channels) == ("resnet", "strides", (32,) * 3)
+    assert config.lstm_size == 256
+    assert Config(env="dmc:walker-walk").torso == "mlp"
+
+
 def test_special_environments_exist_and_their_settings_too():
     for env, settings in ENVIRONMENTS.items():
         family, _, name = env.partition(":")

@@ -57,6 +57,7 @@ _PAPER_EVERYWHERE = {
     "lstm_size": Setting(0, "feed-forward"),
     "mlp_widths": Setting((256, 256), "Table 2; used by the mlp torso"),
     "channels": Setting((16, 32, 32), "IMPALA; Table 2 misprints 16 as 13; used by resnet"),
+    "downsampling": Setting("pools", "IMPALA; Table 2, Atari; used by resnet"),
     "torso_output": Setting(0, "none in section 9.3; shallow and nature have their own"),
 }
 
@@ -112,8 +113,15 @@ SUITES: dict[str, dict[str, Setting]] = {
         "torso": Setting("mlp", "Table 2"),
         "channels": Setting((32, 32, 32), "Table 2; used by resnet"),
         "lstm_size": Setting(256, "Table 2"),
+        "downsampling": Setting("strides", "Table 2, pixels control; used by resnet"),
+        "reward_scale": Setting(0.1, "not in the paper; docs/results/control.md"),
     },
 }
+
+FAMILIES: dict[str, dict[str, Setting]] = {
+    "dmc-pixels": {"torso": Setting("resnet", "Table 2, pixels control")},
+}
+"""Where a family of environments differs from its suite."""
 
 
 ENVIRONMENTS: dict[str, dict[str, Setting]] = {

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, cast
 
 import tyro
 
-from stacx.agents import AGENTS, ENVIRONMENTS, METAPARAMETERS, SUITES, Setting, suite_of
+from stacx.agents import AGENTS, ENVIRONMENTS, FAMILIES, METAPARAMETERS, SUITES, Setting, suite_of
 from stacx.errors import ConfigError
 
 __all__ = ["METAPARAMETERS", "OF_ACTORS", "Config", "flag_of"]
@@ -160,6 +160,8 @@ class Config:
     """Hidden layers of the mlp torso."""
     channels: tuple[int, ...] = _PRESET
     """Channels of each section of the resnet torso."""
+    downsampling: Literal["pools", "strides"] = _PRESET
+    """How sections of the resnet torso halve an image: by max-pools, or by their convolutions."""
     torso_output: int = _PRESET
     """Width of a dense layer after convolutions; 0: none, but shallow has 256 and nature 512."""
     lstm_size: int = _PRESET
@@ -233,7 +235,8 @@ class Config:
         source = f"agent {self.agent}"
         tune = Setting(_canonical_tune(agent.tune), source)
         switches = {"tune": tune, "heads": Setting(agent.heads, source)}
-        return SUITES[self.suite] | ENVIRONMENTS.get(self.env, {}) | switches
+        family = FAMILIES.get(self.env.partition(":")[0], {})
+        return SUITES[self.suite] | family | ENVIRONMENTS.get(self.env, {}) | switches
 
     def usual(self, name: str) -> Setting:
         """What a setting is where it is not given."""
@@ -362,6 +365,7 @@ _CHOICES = {
     "compute_dtype": ("float32", "bfloat16"),
     "matmul_precision": ("float32", "tensorfloat32", "bfloat16"),
     "vectorization": ("auto", "sync", "async"),
+    "downsampling": ("pools", "strides"),
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from stacx.cli import doctor
 from stacx.cli.main import main
 from stacx.environments import FAMILIES, Family
+from stacx.environments.rendering import NoRendererError
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +70,7 @@ def test_jax_that_cannot_compute(capsys, monkeypatch):
     [
         (ImportError("no engine"), 0, "engine mine: not installed (no engine); pip install '.[m"),
         (ValueError("bad engine"), 1, "problem: engine mine fails: bad engine"),
+        (NoRendererError("mine:Walk cannot be drawn"), 0, "engine mine: mine:Walk cannot be drawn"),
     ],
 )
 def test_engines(capsys, monkeypatch, error, code, says):

@@ -14,6 +14,7 @@ def test_all_families(capsys):
     assert "gym:CartPole-v1" in lines
     assert "gym:Pendulum-v1" in lines
     assert "atari:Breakout" in lines
+    assert {"dmc:walker-walk", "dmc-pixels:walker-walk", "rwrl:walker-walk-easy"} <= set(lines)
     assert lines[-1].startswith("package.module:function")
 
 
@@ -39,6 +40,12 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line(capsys, monkeypatch, t
         (["atari:Brekout"], "unknown environment 'atari:Brekout'; did you mean atari:Breakout?"),
         (["atari:Pong", "--env-args", '{"stack_num": 0}'], "atari:Pong: stack_num must be a"),
         (["gym:Hopper-v2"], "gym:Hopper-v2 cannot be trained on: is in the package gymnasium-rob"),
+        (["dmc:walker-wlak"], "unknown environment 'dmc:walker-wlak'; did you mean dmc:walker-"),
+        (
+            ["rwrl:walker-walk-easy", "--env-args", '{"body": [2]}'],
+            "rwrl:walker-walk-easy: body m",
+        ),
+        (["dmc:fish-swim", "--env-args", '{"engine": "x"}'], "dmc:fish-swim: engine must be envp"),
         (["gym:CarRacing-v4"], "unknown environment 'gym:CarRacing-v4'; did you mean gym:CarRac"),
     ):
         assert main(["train", "--env", *flags]) == 2
@@ -62,4 +69,5 @@ def test_no_such_family(capsys):
     assert main(["envs", "nope"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "stacx: unknown environment family 'nope': there are gymnax, gym, atari\n"
+    known = "gymnax, gym, atari, dmc, dmc-pixels, rwrl"
+    assert err == f"stacx: unknown environment family 'nope': there are {known}\n"

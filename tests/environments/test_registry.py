@@ -44,7 +44,7 @@ def refusal(env, env_args="{}") -> str:
         ("atari:pong", "atari:Pong"),
         ("atari:Pong-v5", "atari:Pong"),
         ("atari:up_n_down", "atari:UpNDown"),
-        ("breakout", "gymnax:Breakout-MinAtar or atari:Breakout"),
+        ("breakout", "atari:Breakout or gymnax:Breakout-MinAtar"),
     ],
 )
 def test_an_unknown_name_suggests_the_nearest(env, suggestion):
@@ -68,10 +68,10 @@ def test_what_is_far_from_everything_has_no_suggestion(env):
     assert "did you mean" not in refusal(env)
 
 
-@pytest.mark.parametrize("family", ["playground", "dmc", "dmc-pixels", "rwrl"])
-def test_a_family_that_is_not_there_yet(family):
-    assert refusal(f"{family}:Pong") == (
-        f"{family}: environments are not supported in this version (there are: gymnax, gym, atari)"
+def test_a_family_that_is_not_there_yet():
+    assert refusal("playground:Pong") == (
+        "playground: environments are not supported in this version (there are: gymnax, gym, "
+        "atari, dmc, dmc-pixels, rwrl)"
     )
 
 
@@ -213,8 +213,8 @@ def test_a_gymnax_environment_that_cannot_be_used(monkeypatch):
 
 def test_no_such_module_or_function(monkeypatch):
     assert refusal("not_written:function") == (
-        "unknown environment family 'not_written' (there are: gymnax, gym, atari), "
-        "and no module of that name in the working directory or on PYTHONPATH"
+        "unknown environment family 'not_written' (there are: gymnax, gym, atari, dmc, dmc-pixels, "
+        "rwrl), and no module of that name in the working directory or on PYTHONPATH"
     )
     assert "cannot import 'no.such.module'" in refusal("no.such.module:function")
     module = as_module(monkeypatch, number=3)

@@ -137,14 +137,19 @@ def test_plain_convolutions_are_the_network_written_as_loops(torso, side):
     assert np.count_nonzero(features) > 0
 
 
+@pytest.mark.parametrize("downsampling", ["pools", "strides"])
 @pytest.mark.parametrize("size", [(5, 6), (4, 7)])
-def test_resnet_is_the_network_written_as_loops(size):
+def test_resnet_is_the_network_written_as_loops(size, downsampling):
     """The odd and the even sizes differ in where SAME padding fills."""
     shape = (*size, 2)
     x = np.random.default_rng(0).normal(size=(2, *shape))
-    torso, features = through("resnet", x, shape, channels=(2, 3), torso_output=4)
+    settings = {"channels": (2, 3), "torso_output": 4, "downsampling": downsampling}
+    torso, features = through("resnet", x, shape, **settings)
     for conv, blocks in zip(torso.convs, torso.blocks, strict=True):
-        x = max_pool(convolve(x, conv.weight, conv.bias))
+        if downsampling == "pools":
+            x = max_pool(convolve(x, conv.weight, conv.bias))
+        else:
+            x = convolve(x, conv.weight, conv.bias, stride=2)
         for block in blocks:
             y = convolve(np.maximum(x, 0), block.first.weight, block.first.bias)
             x = x + convolve(np.maximum(y, 0), block.second.weight, block.second.bias)

@@ -259,6 +259,22 @@ def test_restarts_that_a_signal_may_have_caused_are_not_counted(tmp_path, monkey
     assert [line["environment_restarts"] for line in steady(run)] == [0] * 4
 
 
+def test_episodes_that_unstable_physics_end_are_counted(tmp_path, monkeypatch):
+    step = host_games.Corridor.step
+
+    def unstable(self, action):
+        observation, reward, terminated, truncated, info = step(self, action)
+        truncated = truncated or not terminated
+        return observation, reward, terminated, truncated, info | {"physics_error": truncated}
+
+    monkeypatch.setattr(host_games.Corridor, "step", unstable)
+    run = train(tmp_path / "run")
+    counts = [line["physics_errors"] for line in lines_of(run)]
+    assert counts == sorted(counts)
+    assert counts[0] > 0
+    assert counts[-1] > counts[0]
+
+
 def stopped_in(method, monkeypatch, tmp_path, when=lambda runtime: True):
     """A run that is asked to stop after its runtime's method was called, about a restart."""
     called = getattr(ActorLearnerRuntime, method)

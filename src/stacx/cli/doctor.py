@@ -16,7 +16,7 @@ _PACKAGES = (
     *("gymnax", "gymnasium", "flax", "tyro", "rich", "tensorboardX", "matplotlib", "pillow"),
 )
 
-_OF_ENGINES = ("ale-py", "Box2D")
+_OF_ENGINES = ("ale-py", "Box2D", "dm_control", "envpool", "mujoco")
 """Packages that may be missing; the engines say what to do about it."""
 
 
@@ -72,6 +72,7 @@ def _check_devices() -> list[str]:
 
 def _check_engines() -> list[str]:
     from stacx.environments import FAMILIES
+    from stacx.environments.rendering import NoRendererError
     from stacx.runtimes.compilation import enable_compile_cache
 
     problems = []
@@ -85,6 +86,8 @@ def _check_engines() -> list[str]:
             print(f"engine {name}: {len(usable)} environments")
         except ImportError as error:
             print(f"engine {name}: not installed ({error}); {family.installation}")
+        except NoRendererError as error:
+            print(f"engine {name}: {error}")
         except Exception as error:
             problems.append(f"engine {name} fails: {error}")
     try:

@@ -11,7 +11,8 @@ of Gymnasium's autoreset modes it has:
   its own next observation. Its reward counts in returns, but is not learned from.
 
 A step's `info["life_lost"]`, [B] truth values, ends an episode for the learner only: nothing is
-bootstrapped, memory is reset, and the return counts on.
+bootstrapped, memory is reset, and the return counts on. Where `info["physics_error"]` is true, an
+episode was truncated since its simulation had become unstable; that is counted.
 """
 
 from __future__ import annotations
@@ -157,6 +158,7 @@ class HostVector:
         self.num_envs = num_envs
         self.vector = environment.make_vector(num_envs, vectorization=vectorization, film=film)
         self._same_step = resets_in_same_step(self.vector, environment.env)
+        self._physics_errors = 0
         self._ended = np.zeros(num_envs, bool)
         self._returns = np.zeros(num_envs, np.float32)
         self._lengths = np.zeros(num_envs, np.int32)
@@ -199,6 +201,7 @@ class HostVector:
         life_lost = info.get("life_lost", np.zeros(self.num_envs, bool))
         life_lost = self._truths(life_lost, 'info["life_lost"]') & ~dummy
         ended = terminated | truncated
+        self._physics_errors += int(np.sum(info.get("physics_error", 0)))
         fresh = self._ended if self._same_step else dummy
         rewards = np.where(dummy, np.float32(0), rewards)
         returns = np.where(fresh, np.float32(0), before_returns) + rewards
@@ -226,6 +229,11 @@ class HostVector:
             returns=zeros,
             lengths=np.zeros(self.num_envs, np.int32),
         )
+
+    def take_physics_errors(self) -> int:
+        """Episodes since the last call that ended as their simulation became unstable."""
+        errors, self._physics_errors = self._physics_errors, 0
+        return errors
 
     def render(self) -> list[np.ndarray]:
         """A picture [H, W, 3] of each environment, made with `film`."""

@@ -13,7 +13,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
 
-from stacx.environments import atari_family, gym_family, gymnax_family
+from stacx.environments import (
+    atari_family,
+    dmc_family,
+    gym_family,
+    gymnax_family,
+    pixels_family,
+    rwrl_family,
+)
 from stacx.environments.base import OnDeviceEnvironment, check_environment
 from stacx.environments.gymnax_family import GymnaxEnvironment
 from stacx.environments.host import HostEnvironment
@@ -44,7 +51,7 @@ class Family(NamedTuple):
 
 
 FAMILIES: dict[str, Family] = {}
-_NOT_YET = ("playground", "dmc", "dmc-pixels", "rwrl")
+_NOT_YET = ("playground",)
 
 _MEMBERS = ("observation_shape", "observation_dtype", "action_space", "reset", "step")
 
@@ -57,6 +64,9 @@ def register(name: str, family: Family) -> None:
 register("gymnax", Family(gymnax_family.make, gymnax_family.names))
 register("gym", Family(gym_family.make, gym_family.names, extra="gym", imports=True))
 register("atari", Family(atari_family.make, atari_family.names, extra="atari"))
+register("dmc", Family(dmc_family.make, dmc_family.names, extra="dmc"))
+register("dmc-pixels", Family(pixels_family.make, dmc_family.reference_names, extra="dmc"))
+register("rwrl", Family(rwrl_family.make, rwrl_family.names, extra="dmc"))
 
 
 def make(env: str, env_args: str = "{}", *, seconds: float | None = None) -> Environment:
@@ -198,15 +208,18 @@ def _suggestion(env: str) -> str:
         f"{family_name}:{name}": nearness
         for family_name, family in families.items()
         for name, obstacle in _names_or_none(family).items()
-        if obstacle is None and (nearness := _nearness(wanted, name.lower())) >= 0.8
+        if obstacle is None and max(nearness := _nearness(wanted, name.lower())) >= 0.8
     }
-    best = sorted(close, key=lambda known: (close[known], known), reverse=True)[:2]
+    rank = {known: (max(nearness), *nearness, known) for known, nearness in close.items()}
+    best = sorted(rank, key=lambda known: rank[known], reverse=True)[:2]
     return f"; did you mean {' or '.join(best)}?" if best else ""
 
 
-def _nearness(wanted: str, name: str) -> float:
-    pairs = ((wanted, name), (wanted.partition("-")[0], name.partition("-")[0]))
-    return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+def _nearness(wanted: str, name: str) -> tuple[float, float]:
+    """As a whole, and of the parts before a hyphen: 1 is the same."""
+    whole = difflib.SequenceMatcher(None, wanted, name).ratio()
+    parts = wanted.partition("-")[0], name.partition("-")[0]
+    return whole, difflib.SequenceMatcher(None, *parts).ratio()
 
 
 def _names_or_none(family: Family) -> Mapping[str, str | None]:

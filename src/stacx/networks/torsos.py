@@ -83,20 +83,22 @@ class ResidualBlock(eqx.Module):
 class ResNet(eqx.Module):
     """IMPALA's deep network: sections of conv, 3x3 max-pool of stride 2, two residual blocks.
 
-    Table 2 (Atari), with IMPALA's 16 first channels (docs/paper_notes.md).
+    Table 2 (Atari), with IMPALA's 16 first channels (docs/paper_notes.md). With `downsampling`
+    strides the conv has stride 2 and there is no pool: Table 2, control from pixels.
     """
 
     convs: tuple[Conv, ...]
     blocks: tuple[tuple[ResidualBlock, ResidualBlock], ...]
     output: Dense | None
+    pools: bool = eqx.field(static=True)
 
     def __init__(self, key: PRNGKeyArray, observation_shape: tuple[int, ...], config: Config):
         height, width, inputs = _image_shape(observation_shape, "resnet", least=1)
         *keys, output_key = jax.random.split(key, len(config.channels) + 1)
-        convs, blocks = [], []
+        convs, blocks, self.pools = [], [], config.downsampling == "pools"
         for section_key, channels in zip(keys, config.channels, strict=True):
             conv_key, first, second = jax.random.split(section_key, 3)
-            convs.append(Conv(conv_key, inputs, channels))
+            convs.append(Conv(conv_key, inputs, channels, stride=1 if self.pools else 2))
             blocks.append((ResidualBlock(first, channels), ResidualBlock(second, channels)))
             height, width, inputs = -(-height // 2), -(-width // 2), channels
         self.convs, self.blocks = tuple(convs), tuple(blocks)
@@ -105,7 +107,8 @@ class ResNet(eqx.Module):
     def __call__(self, x: Float[Array, "N H W C"] | Float[Array, "N C H W"]) -> Float[Array, "N F"]:
         x = _channels_last(x)
         for conv, (first, second) in zip(self.convs, self.blocks, strict=True):
-            x = second(first(max_pool(conv(x))))
+            x = conv(x)
+            x = second(first(max_pool(x) if self.pools else x))
         return _flatten(jax.nn.relu(x), self.output)
 
 

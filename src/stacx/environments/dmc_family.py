@@ -1,0 +1,284 @@
+"""The DM Control Suite (Tassa et al. 2018) from features: `dmc:DOMAIN-TASK`.
+
+Observations are the parts of dm_control's observation one after the other, in its order, as
+float32. Two engines compute them: envpool, in C++, and dm_control itself, the reference.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from stacx.environments import rendering
+from stacx.environments.bodies import PARAMETERS, Body, changing
+from stacx.environments.challenges import Challenged, Challenges
+from stacx.environments.dm_control_engine import DMControl, load_task
+from stacx.environments.guard import guarded
+from stacx.environments.host import HostEnvironment
+from stacx.environments.workers import Workers
+from stacx.errors import ConfigError
+
+ENGINES = ("envpool", "dm_control")
+"""In the order in which they are taken, if none is named."""
+
+
+class Domain(NamedTuple):
+    """A physical model."""
+
+    control_timestep: float
+    """Seconds of simulated time that one step takes."""
+    tasks: str
+    """Separated by spaces."""
+
+
+DOMAINS = {
+    "acrobot": Domain(0.01, "swingup swingup_sparse"),
+    "ball_in_cup": Domain(0.02, "catch"),
+    "cartpole": Domain(0.01, "balance balance_sparse swingup swingup_sparse two_poles three_poles"),
+    "cheetah": Domain(0.01, "run"),
+    "dog": Domain(0.015, "stand walk trot run fetch"),
+    "finger": Domain(0.02, "spin turn_easy turn_hard"),
+    "fish": Domain(0.04, "upright swim"),
+    "hopper": Domain(0.02, "stand hop"),
+    "humanoid": Domain(0.025, "stand walk run run_pure_state"),
+    "humanoid_CMU": Domain(0.02, "stand walk run"),
+    "lqr": Domain(0.03, "lqr_2_1 lqr_6_2"),
+    "manipulator": Domain(0.01, "bring_ball bring_peg insert_ball insert_peg"),
+    "pendulum": Domain(0.02, "swingup"),
+    "point_mass": Domain(0.02, "easy hard"),
+    "quadruped": Domain(0.02, "walk run escape fetch"),
+    "reacher": Domain(0.02, "easy hard"),
+    "stacker": Domain(0.01, "stack_2 stack_4"),
+    "swimmer": Domain(0.03, "swimmer6 swimmer15"),
+    "walker": Domain(0.025, "stand walk run"),
+}
+"""All of dm_control's suite."""
+_NONE = Challenges()
+_CHALLENGES = tuple(field.name for field in dataclasses.fields(Challenges))
+
+
+def names() -> dict[str, str | None]:
+    """Every task of the suite. Raises `ImportError` if neither engine is installed."""
+    _installed_engines()
+    return {
+        f"{domain}-{task}": None for domain, (_, tasks) in DOMAINS.items() for task in tasks.split()
+    }
+
+
+def reference_names() -> dict[str, str | None]:
+    """The same. Raises `ImportError` if dm_control is not installed."""
+    if "dm_control" not in _installed_engines():
+        raise ImportError("No module named 'dm_control'")
+    return names()
+
+
+def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
+    """`dmc:DOMAIN-TASK`.
+
+    Its arguments are `engine`, envpool or dm_control, by default the first of them that is
+    installed; `camera`, the number of the camera of films, by default 0; and the fields of
+    `Challenges`, `body`, two numbers, and `body_period`, which only dm_control has.
+
+    Raises:
+        ConfigError: if an argument is unknown or out of range, or the engine is not installed.
+    """
+    env, (domain, task) = f"dmc:{name}", name.split("-")
+    challenges = sorted(set(arguments) - {"engine", "camera"})
+    default = "dm_control" if challenges else _installed_engines()[0]
+    engine = arguments.get("engine", default)
+    if engine not in ENGINES:
+        raise ConfigError(f"{env}: engine must be envpool or dm_control, not {json.dumps(engine)}")
+    if engine not in _installed_engines():
+        raise ConfigError(
+            f"{env} needs the package {engine}: pip install '.[dmc]' in stacx's project directory"
+        )
+    rest = {name: value for name, value in arguments.items() if name != "engine"}
+    load = functools.partial(load_task, domain, task)
+    if engine == "dm_control":
+        return of_dm_control(env, domain, task, rest, load)
+    _check(env, domain, task, rest)
+    if challenges:
+        raise ConfigError(f"{env}: the engine envpool has no {challenges[0]}: leave out engine")
+    return _of_envpool(env, domain, task, functools.partial(_make_one, domain, rest, load))
+
+
+def of_dm_control(
+    env: str, domain: str, task: str, arguments: dict[str, Any], load: Callable[[int | None], Any]
+) -> HostEnvironment:
+    """Batches of a task that dm_control computes.
+
+    Args:
+        env: its id.
+        domain: of the suite.
+        task: of the domain.
+        arguments: as `make` has them, but the engine.
+        load: from a seed to a `dm_control.rl.control.Environment`.
+
+    Raises:
+        ConfigError: if an argument is unknown or out of range.
+    """
+    _check(env, domain, task, arguments)
+    make_one = functools.partial(_make_one, domain, arguments, load)
+
+    def make_vector(num_envs: int, *, vectorization: str = "auto", film: bool = False) -> VectorEnv:
+        if film:
+            return filmed(env, num_envs, make_one)
+        functions = [functools.partial(guarded, make_one, env, index) for index in range(num_envs)]
+        if vectorization == "async":
+            return workers(functions, env)
+        return SyncVectorEnv(functions, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+    first = make_one()
+    spaces = first.observation_space, first.action_space
+    first.close()
+    return HostEnvironment(env, *spaces, make_vector, steps_per_second=rate(domain))
+
+
+def _make_one(
+    domain: str,
+    arguments: dict[str, Any],
+    load: Callable[[int | None], Any],
+    *,
+    renderer: str | None = None,
+) -> gymnasium.Env:
+    """A single environment; for processes it can be pickled, which a closure cannot always."""
+    challenges = Challenges(
+        **{
+            name: type(getattr(_NONE, name))(value)  # JSON's 0 is a whole number
+            for name, value in arguments.items()
+            if name in _CHALLENGES
+        }
+    )
+    begin = unchanging(load)
+    if "body" in arguments:
+        low, high = arguments["body"]
+        begin = _changing(domain, Body(low, high, arguments.get("body_period", 1)), load)
+    task = DMControl(begin, renderer=renderer, camera=arguments.get("camera", 0))
+    return task if challenges == _NONE else Challenged(task, challenges)
+
+
+def unchanging(load: Callable[[int | None], Any]) -> Callable[[int | None], Callable[[], Any]]:
+    """What `DMControl` takes, of a task whose body stays the same."""
+
+    def begin(seed: int | None) -> Callable[[], Any]:
+        environment = load(seed)
+        return lambda: environment
+
+    return begin
+
+
+def _changing(
+    domain: str, body: Body, load: Callable[[int | None], Any]
+) -> Callable[[int | None], Callable[[], Any]]:
+    """The same of a task whose body changes."""
+
+    def begin(seed: int | None) -> Callable[[], Any]:
+        random = np.random.default_rng(None if seed is None else [seed, 1])  # not the challenges'
+        return changing(load(seed), domain, body, random)
+
+    return begin
+
+
+def check_known(env: str, argument: str, known: Sequence[str]) -> None:
+    """Raises `ConfigError` if an argument is unknown."""
+    if argument not in known:
+        raise ConfigError(f"{env} has no parameter {argument}: --env-args takes {', '.join(known)}")
+
+
+def check_whole(env: str, argument: str, value: Any, *, least: int) -> None:
+    """Raises `ConfigError` if a value is no whole number of at least so much."""
+    if type(value) is not int or value < least:
+        wish = f"a whole number of at least {least}"
+        raise ConfigError(f"{env}: {argument} must be {wish}, not {json.dumps(value)}")
+
+
+def _check(env: str, domain: str, task: str, arguments: dict[str, Any]) -> None:
+    """Raises `ConfigError` if an argument is unknown or out of range."""
+    known = ("camera", *_CHALLENGES, "body", "body_period")
+    for argument, value in arguments.items():
+        check_known(env, argument, known)
+        good, wish = _valid(argument, value)
+        if not good:
+            raise ConfigError(f"{env}: {argument} must be {wish}, not {json.dumps(value)}")
+    if "body" not in arguments:
+        if "body_period" in arguments:
+            raise ConfigError(f"{env}: body_period has no effect without body")
+    elif domain not in PARAMETERS or task not in PARAMETERS[domain].tasks:
+        bodies = (f"{name}-{task}" for name, body in PARAMETERS.items() for task in body.tasks)
+        raise ConfigError(f"{env} has no body that can change: there are {', '.join(bodies)}")
+
+
+def _valid(argument: str, value: Any) -> tuple[bool, str]:
+    """Whether a value is in its range, and what that is."""
+    if argument == "clear_buffers":
+        return isinstance(value, bool), "true or false"
+    if argument == "body":
+        numbers = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+        return numbers and 0 < value[0] <= value[1], "two positive numbers, the first not above"
+    if argument.endswith("_noise"):
+        return _is_number(value) and value >= 0, "a number of at least 0"
+    if argument.endswith("_probability"):
+        return _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"
+    least = 1 if argument.endswith(("_steps", "_repetition", "_period")) else 0
+    return type(value) is int and value >= least, f"a whole number of at least {least}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def workers(functions: Sequence[Callable[[], Any]], env: str) -> Workers:
+    """Environments in processes of their own."""
+    return Workers(
+        functions,
+        env,
+        copy=False,
+        context="forkserver",
+        autoreset_mode=AutoresetMode.NEXT_STEP,
+    )
+
+
+def filmed(env: str, num_envs: int, make_filmed: Callable[..., Any]) -> VectorEnv:
+    """Environments that are drawn, each in a process of its own."""
+    make = functools.partial(make_filmed, renderer=rendering.renderer(env))
+    functions = [functools.partial(guarded, make, env, index) for index in range(num_envs)]
+    return workers(functions, env)
+
+
+def _of_envpool(
+    env: str, domain: str, task: str, make_filmed: Callable[..., Any]
+) -> HostEnvironment:
+    from stacx.environments.envpool_engine import Pool, pool_id, spaces_of
+
+    name = pool_id(domain, task)
+
+    def make_vector(num_envs: int, *, vectorization: str = "auto", film: bool = False) -> VectorEnv:
+        del vectorization
+        return filmed(env, num_envs, make_filmed) if film else Pool(name, num_envs)
+
+    spaces = spaces_of(name)
+    return HostEnvironment(
+        env, *spaces, make_vector, batches_itself=True, steps_per_second=rate(domain)
+    )
+
+
+def rate(domain: str) -> float:
+    """Steps of it in a second."""
+    return 1 / DOMAINS[domain].control_timestep
+
+
+@functools.cache
+def _installed_engines() -> tuple[str, ...]:
+    engines = tuple(engine for engine in ENGINES if importlib.util.find_spec(engine) is not None)
+    if not engines:
+        raise ImportError("No module named 'envpool' or 'dm_control'")
+    return engines

@@ -1,0 +1,117 @@
+"""The DM Control Suite from pictures: `dmc-pixels:DOMAIN-TASK`.
+
+Every environment is a process of its own, which draws with EGL or OSMesa, whichever works.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+
+from stacx.environments import dmc_family, rendering
+from stacx.environments.dm_control_engine import DMControl, load_task
+from stacx.environments.guard import guarded
+from stacx.environments.host import HostEnvironment
+
+SETTINGS: dict[str, int] = {"size": 84, "camera": 0, "action_repeat": 1, "frame_stack": 1}
+"""Height and width in pixels, number of the camera, steps of the task that an action is repeated
+for, and pictures that are shown at once. The paper says none of these; 84 and the first camera are
+those of Tassa et al. 2018, and a recurrent agent needs no stack."""
+
+
+class Pixels(gymnasium.Wrapper):
+    """Shows pictures [size, size, 3 * frame_stack], the newest last, in place of features.
+
+    Args:
+        env: the task, with a renderer.
+        size: height and width.
+        action_repeat: steps of the task in one of this; rewards are summed.
+        frame_stack: how many pictures; an episode's first one stands for those before it.
+    """
+
+    def __init__(self, env: DMControl, *, size: int, action_repeat: int, frame_stack: int):
+        super().__init__(env)
+        self._task = env
+        self._size = size
+        self._action_repeat = action_repeat
+        self._pictures: deque[np.ndarray] = deque(maxlen=frame_stack)
+        self.observation_space = picture_space(size, frame_stack)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        _, info = self._task.reset(seed=seed, options=options)
+        picture = self._picture()
+        self._pictures.extend([picture] * (self._pictures.maxlen or 1))
+        return self._stacked(), info
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        total = 0.0
+        for _ in range(self._action_repeat):
+            _, reward, terminated, truncated, info = self._task.step(action)
+            total += reward
+            if terminated or truncated:
+                break
+        self._pictures.append(self._picture())
+        return self._stacked(), total, terminated, truncated, info
+
+    def _picture(self) -> np.ndarray:
+        return self._task.picture(self._size, self._size)
+
+    def _stacked(self) -> np.ndarray:
+        return np.concatenate(self._pictures, axis=-1)
+
+
+def _make_one(
+    load: Callable[[int | None], Any], settings: dict[str, int], *, renderer: str, camera: int
+) -> gymnasium.Env:
+    drawn = DMControl(dmc_family.unchanging(load), renderer=renderer, camera=camera)
+    return Pixels(drawn, **settings)
+
+
+def picture_space(size: int, frame_stack: int) -> spaces.Box:
+    """Of observations."""
+    return spaces.Box(0, 255, (size, size, 3 * frame_stack), np.uint8)
+
+
+def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
+    """`dmc-pixels:DOMAIN-TASK`; arguments are those of `SETTINGS`.
+
+    Raises:
+        ConfigError: if an argument is unknown or out of range, or nothing can be drawn here.
+    """
+    env, (domain, task) = f"dmc-pixels:{name}", name.split("-")
+    for argument, value in arguments.items():
+        dmc_family.check_known(env, argument, tuple(SETTINGS))
+        dmc_family.check_whole(env, argument, value, least=0 if argument == "camera" else 1)
+    settings = SETTINGS | arguments
+    camera = settings.pop("camera")
+    renderer = rendering.renderer(env)
+    load = functools.partial(load_task, domain, task)
+    make_one = functools.partial(_make_one, load, settings, renderer=renderer, camera=camera)
+
+    def make_vector(num_envs: int, *, vectorization: str = "auto", film: bool = False) -> VectorEnv:
+        del vectorization, film
+        return dmc_family.workers(
+            [functools.partial(guarded, make_one, env, index) for index in range(num_envs)], env
+        )
+
+    undrawn = DMControl(dmc_family.unchanging(load))
+    taken = undrawn.action_space
+    undrawn.close()
+    return HostEnvironment(
+        env,
+        picture_space(settings["size"], settings["frame_stack"]),
+        taken,
+        make_vector,
+        batches_itself=True,
+        frames_per_step=settings["action_repeat"],
+        steps_per_second=dmc_family.rate(domain) / settings["action_repeat"],
+    )
