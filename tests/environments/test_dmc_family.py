@@ -165,9 +165,11 @@ def test_seeds_decide_the_episodes(walker):
             seen.append(vector.observations.copy())
         return np.array(seen)
 
-    one, again, other = first(1), first(1), first(2)
+    one, other, none, again = first(1), first(2), first(0), first(1)
     np.testing.assert_array_equal(one, again)
+    np.testing.assert_array_equal(none, first(0))
     assert not np.allclose(one, other)
+    assert not np.allclose(one, none)
     assert not np.allclose(one[:, 0], one[:, 1])
     vector.close()
 
@@ -319,14 +321,14 @@ WALKER = "dmc:walker-walk"
             "observation_noise must be a number of at least 0, not -",
         ),
         ('{"clear_buffers": 1}', "clear_buffers must be true or false, not 1"),
-        ('{"body": 0.3}', "body must be two positive numbers, the first not above, not 0.3"),
+        ('{"body": 0.3}', "body must be two positive numbers, the first not above the second"),
         (
             '{"body": [0.3, 0.2]}',
-            "body must be two positive numbers, the first not above, not [0",
+            "body must be two positive numbers, the first not above",
         ),
         (
             '{"body": [0, 0.2]}',
-            "body must be two positive numbers, the first not above, not [0",
+            "body must be two positive numbers, the first not above",
         ),
         ('{"body_period": 2}', "body_period has no effect without body"),
     ],

@@ -22,8 +22,7 @@ def workers():
 
     def make(fault="nothing", function=None):
         functions = [function or functools.partial(Broken, fault)] * 2
-        mode = AutoresetMode.NEXT_STEP
-        batch = Workers(functions, "o:f", copy=False, context="forkserver", autoreset_mode=mode)
+        batch = Workers(functions, "o:f")
         made.append(batch)
         return made[-1]
 

@@ -12,14 +12,13 @@ from __future__ import annotations
 import csv
 import functools
 import importlib.resources
-import json
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from stacx.environments.arguments import TRUTH, check, number, whole
 from stacx.environments.host import HostEnvironment, ReferenceScores
-from stacx.errors import ConfigError
 
 SETTINGS: dict[str, Any] = {
     "episodic_life": True,  # IMPALA, Table G.1
@@ -37,15 +36,17 @@ SETTINGS: dict[str, Any] = {
     "num_threads": 0,  # of the engine, for each batch; 0: one per core
 }
 """What `--env-args` may change, under ale-py's names, and the defaults."""
+_RANGES = {
+    name: TRUTH if isinstance(default, bool) else whole(1) for name, default in SETTINGS.items()
+} | {"repeat_action_probability": number(0.0, 1.0), "noop_max": whole(0), "num_threads": whole(0)}
 _PICTURE = {"img_height": 210, "img_width": 160, "grayscale": False, "stack_num": 1}
 """The console's own picture."""
 
 
 def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
     """`atari:NAME`; arguments are among `SETTINGS`."""
+    check(f"atari:{name}", arguments, _RANGES)  # the engine takes some others, and hangs
     settings = SETTINGS | arguments
-    for argument, value in settings.items():
-        _check_setting(f"atari:{name}", argument, value)
     factory = functools.partial(_make_vector, rom_ids()[name], settings)
     one = factory(1)
     spaces = one.single_observation_space, one.single_action_space
@@ -59,24 +60,6 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
         scores=reference_scores().get(name),
         steps_per_second=60 / settings["frameskip"],
     )
-
-
-def _check_setting(env: str, argument: str, value: Any) -> None:
-    """The engine takes some of what is refused here, and hangs."""
-    if argument not in SETTINGS:
-        raise ConfigError(
-            f"{env} has no parameter {argument}: --env-args takes {', '.join(SETTINGS)}"
-        )
-    if isinstance(SETTINGS[argument], bool):
-        good, wish = isinstance(value, bool), "true or false"
-    elif argument == "repeat_action_probability":
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        good, wish = number and 0 <= value <= 1, "a number from 0 to 1"
-    else:
-        least = 0 if argument in ("noop_max", "num_threads") else 1
-        good, wish = type(value) is int and value >= least, f"a whole number of at least {least}"
-    if not good:
-        raise ConfigError(f"{env}: {argument} must be {wish}, not {json.dumps(value)}")
 
 
 def names() -> dict[str, str | None]:

@@ -6,25 +6,23 @@ float32. Two engines compute them: envpool, in C++, and dm_control itself, the r
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib.util
 import json
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 
 from stacx.environments import rendering
+from stacx.environments.arguments import TRUTH, Range, check, is_number, number, whole
 from stacx.environments.bodies import PARAMETERS, Body, changing
 from stacx.environments.challenges import Challenged, Challenges
 from stacx.environments.dm_control_engine import DMControl, load_task
-from stacx.environments.guard import guarded
 from stacx.environments.host import HostEnvironment
-from stacx.environments.workers import Workers
+from stacx.environments.workers import batch_of
 from stacx.errors import ConfigError
 
 ENGINES = ("envpool", "dm_control")
@@ -63,7 +61,28 @@ DOMAINS = {
 }
 """All of dm_control's suite."""
 _NONE = Challenges()
-_CHALLENGES = tuple(field.name for field in dataclasses.fields(Challenges))
+_CHALLENGES: dict[str, Range] = {
+    **dict.fromkeys(("action_delay", "observation_delay", "reward_delay"), whole(0)),
+    **dict.fromkeys(("action_noise", "observation_noise"), number(0.0)),
+    **dict.fromkeys(("dropped_probability", "stuck_probability"), number(0.0, 1.0)),
+    **dict.fromkeys(("dropped_steps", "stuck_steps", "action_repetition"), whole(1)),
+    "dummy_dimensions": whole(0),
+    "clear_buffers": TRUTH,
+}
+_RANGES: dict[str, Range] = {
+    "camera": whole(0),
+    **_CHALLENGES,
+    "body": Range(
+        lambda value: (
+            isinstance(value, list)
+            and len(value) == 2
+            and all(map(is_number, value))
+            and 0 < value[0] <= value[1]
+        ),
+        "two positive numbers, the first not above the second",
+    ),
+    "body_period": whole(1),
+}
 
 
 def names() -> dict[str, str | None]:
@@ -132,10 +151,7 @@ def of_dm_control(
     def make_vector(num_envs: int, *, vectorization: str = "auto", film: bool = False) -> VectorEnv:
         if film:
             return filmed(env, num_envs, make_one)
-        functions = [functools.partial(guarded, make_one, env, index) for index in range(num_envs)]
-        if vectorization == "async":
-            return workers(functions, env)
-        return SyncVectorEnv(functions, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
+        return batch_of(make_one, num_envs, env, processes=vectorization == "async")
 
     first = make_one()
     spaces = first.observation_space, first.action_space
@@ -188,27 +204,9 @@ def _changing(
     return begin
 
 
-def check_known(env: str, argument: str, known: Sequence[str]) -> None:
-    """Raises `ConfigError` if an argument is unknown."""
-    if argument not in known:
-        raise ConfigError(f"{env} has no parameter {argument}: --env-args takes {', '.join(known)}")
-
-
-def check_whole(env: str, argument: str, value: Any, *, least: int) -> None:
-    """Raises `ConfigError` if a value is no whole number of at least so much."""
-    if type(value) is not int or value < least:
-        wish = f"a whole number of at least {least}"
-        raise ConfigError(f"{env}: {argument} must be {wish}, not {json.dumps(value)}")
-
-
 def _check(env: str, domain: str, task: str, arguments: dict[str, Any]) -> None:
-    """Raises `ConfigError` if an argument is unknown or out of range."""
-    known = ("camera", *_CHALLENGES, "body", "body_period")
-    for argument, value in arguments.items():
-        check_known(env, argument, known)
-        good, wish = _valid(argument, value)
-        if not good:
-            raise ConfigError(f"{env}: {argument} must be {wish}, not {json.dumps(value)}")
+    """Raises `ConfigError` if an argument is unknown, out of range, or has no effect."""
+    check(env, arguments, _RANGES)
     if "body" not in arguments:
         if "body_period" in arguments:
             raise ConfigError(f"{env}: body_period has no effect without body")
@@ -217,41 +215,10 @@ def _check(env: str, domain: str, task: str, arguments: dict[str, Any]) -> None:
         raise ConfigError(f"{env} has no body that can change: there are {', '.join(bodies)}")
 
 
-def _valid(argument: str, value: Any) -> tuple[bool, str]:
-    """Whether a value is in its range, and what that is."""
-    if argument == "clear_buffers":
-        return isinstance(value, bool), "true or false"
-    if argument == "body":
-        numbers = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
-        return numbers and 0 < value[0] <= value[1], "two positive numbers, the first not above"
-    if argument.endswith("_noise"):
-        return _is_number(value) and value >= 0, "a number of at least 0"
-    if argument.endswith("_probability"):
-        return _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"
-    least = 1 if argument.endswith(("_steps", "_repetition", "_period")) else 0
-    return type(value) is int and value >= least, f"a whole number of at least {least}"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def workers(functions: Sequence[Callable[[], Any]], env: str) -> Workers:
-    """Environments in processes of their own."""
-    return Workers(
-        functions,
-        env,
-        copy=False,
-        context="forkserver",
-        autoreset_mode=AutoresetMode.NEXT_STEP,
-    )
-
-
 def filmed(env: str, num_envs: int, make_filmed: Callable[..., Any]) -> VectorEnv:
     """Environments that are drawn, each in a process of its own."""
     make = functools.partial(make_filmed, renderer=rendering.renderer(env))
-    functions = [functools.partial(guarded, make, env, index) for index in range(num_envs)]
-    return workers(functions, env)
+    return batch_of(make, num_envs, env, processes=True)
 
 
 def _of_envpool(

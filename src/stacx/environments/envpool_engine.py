@@ -70,8 +70,9 @@ class Pool(VectorEnv):
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         del options
+        if seed is not None:
+            self._seed = seed[0] if isinstance(seed, list) else seed
         if seed is not None or self._pool is None:
-            self._seed = seed[0] if isinstance(seed, list) else seed or self._seed
             self._make()
         self._fresh = False
         observations, _ = self._pool.reset()

@@ -10,11 +10,10 @@ from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import load_env_creator
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 
-from stacx.environments.guard import guarded
 from stacx.environments.host import HostEnvironment, resets_in_same_step
-from stacx.environments.workers import Workers
+from stacx.environments.workers import batch_of
 from stacx.errors import ConfigError
 
 _DRAWN = {"render_mode": "rgb_array"}
@@ -134,16 +133,7 @@ def _of_single(
         if make_many is not None and vectorization == "auto" and not film:
             return make_many(num_envs=num_envs)
         make = functools.partial(make_one, **(drawn if film else {}))
-        functions = [functools.partial(guarded, make, env, index) for index in range(num_envs)]
-        if vectorization == "async":
-            return Workers(
-                functions,
-                env,
-                copy=False,
-                context="forkserver",
-                autoreset_mode=AutoresetMode.NEXT_STEP,
-            )
-        return SyncVectorEnv(functions, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
+        return batch_of(make, num_envs, env, processes=vectorization == "async")
 
     spaces = first.observation_space, first.action_space
     first.close()

@@ -16,9 +16,10 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from stacx.environments import dmc_family, rendering
+from stacx.environments.arguments import check, whole
 from stacx.environments.dm_control_engine import DMControl, load_task
-from stacx.environments.guard import guarded
 from stacx.environments.host import HostEnvironment
+from stacx.environments.workers import batch_of
 
 SETTINGS: dict[str, int] = {"size": 84, "camera": 0, "action_repeat": 1, "frame_stack": 1}
 """Height and width in pixels, number of the camera, steps of the task that an action is repeated
@@ -88,9 +89,7 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
         ConfigError: if an argument is unknown or out of range, or nothing can be drawn here.
     """
     env, (domain, task) = f"dmc-pixels:{name}", name.split("-")
-    for argument, value in arguments.items():
-        dmc_family.check_known(env, argument, tuple(SETTINGS))
-        dmc_family.check_whole(env, argument, value, least=0 if argument == "camera" else 1)
+    check(env, arguments, {name: whole(0 if name == "camera" else 1) for name in SETTINGS})
     settings = SETTINGS | arguments
     camera = settings.pop("camera")
     renderer = rendering.renderer(env)
@@ -99,9 +98,7 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
 
     def make_vector(num_envs: int, *, vectorization: str = "auto", film: bool = False) -> VectorEnv:
         del vectorization, film
-        return dmc_family.workers(
-            [functools.partial(guarded, make_one, env, index) for index in range(num_envs)], env
-        )
+        return batch_of(make_one, num_envs, env, processes=True)
 
     undrawn = DMControl(dmc_family.unchanging(load))
     taken = undrawn.action_space

@@ -13,14 +13,30 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
-from stacx.environments.guard import EnvironmentRaised
+from stacx.environments.guard import EnvironmentRaised, guarded
 from stacx.errors import StacxError
 from stacx.imports import one_line
 
 _IMPORTED = "stacx.environments.guard"
+_SETTINGS: Any = {"copy": False, "autoreset_mode": AutoresetMode.NEXT_STEP}
+
+
+def batch_of(
+    make: Callable[[], gymnasium.Env], num_envs: int, name: str, *, processes: bool
+) -> VectorEnv:
+    """Guarded single environments side by side, with next-step autoreset.
+
+    Args:
+        make: makes one; with `processes` in a process of its own, and once more for its spaces.
+        num_envs: how many.
+        name: of the environment, for errors.
+        processes: whether each has a process, or all step in the thread that calls.
+    """
+    functions = [functools.partial(guarded, make, name, index) for index in range(num_envs)]
+    return Workers(functions, name) if processes else SyncVectorEnv(functions, **_SETTINGS)
 
 
 class Workers(AsyncVectorEnv):
@@ -36,13 +52,10 @@ class Workers(AsyncVectorEnv):
         self,
         functions: Sequence[Callable[[], gymnasium.Env]],
         name: str,
-        *,
-        autoreset_mode: AutoresetMode,
-        **settings: Any,
     ):
-        self.metadata = {"autoreset_mode": autoreset_mode}
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self._start = functools.partial(
-            super().__init__, functions, worker=_work, autoreset_mode=autoreset_mode, **settings
+            super().__init__, functions, worker=_work, context="forkserver", **_SETTINGS
         )
         self._name = name
         self._state = AsyncState.DEFAULT
