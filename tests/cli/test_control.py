@@ -4,6 +4,7 @@ import json
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_runs import final_arrays
@@ -61,6 +62,10 @@ def test_gymnasium_s_pendulum_and_its_policy_elsewhere(tmp_path, capsys):
     assert policy.action_space == stacx.Box((-2.0,), (2.0,))
     environment = gymnasium.make("Pendulum-v1")
     observation, _ = environment.reset(seed=0)
+    seen = jnp.asarray(observation)[None, None], jnp.zeros((1, 1), bool)
+    output, _ = policy.network.unroll(policy.parameters, *seen, policy.initial_state())
+    median = 2 * np.tanh(np.tanh(output.policy[0, 0, 0, :1]))  # of section 9.3, within the bounds
+    np.testing.assert_allclose(policy.act(observation)[0], median, rtol=1e-5)
     state, taken = None, []
     for step in range(20):
         action, state = policy.act(observation, state, jax.random.key(step))
