@@ -8,8 +8,8 @@ import sys
 
 
 def fail_at_the_tenth_call(part: str) -> None:
-    from stacx.runtimes.actor import Inference
     from stacx.runtimes.actor_learner import ActorLearnerRuntime
+    from stacx.runtimes.inference import Inference
 
     methods = {"actor": (Inference, "act"), "learner": (ActorLearnerRuntime, "_publish")}
     owner, name = methods[part]

@@ -18,8 +18,8 @@ from stacx.config import Config
 from stacx.runs import RunDirectory, training
 from stacx.runs.checkpoints import flatten
 from stacx.runtimes import actor_learner
-from stacx.runtimes.actor import Inference
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
+from stacx.runtimes.inference import Inference
 
 TINY = {
     "env": "host_games:Corridor",

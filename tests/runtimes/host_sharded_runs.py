@@ -13,7 +13,8 @@ from host_games import Corridor, environment_of
 
 from stacx.config import Config
 from stacx.errors import ConfigError
-from stacx.runtimes.actor_learner import ActorLearnerRuntime, _devices
+from stacx.runtimes.actor_learner import ActorLearnerRuntime
+from stacx.runtimes.devices import assigned_devices
 
 SETTINGS = {
     "env": "host_games:Corridor",
@@ -74,7 +75,7 @@ def on(actors, learners) -> dict:
 
 def refusal(settings) -> str:
     try:
-        _devices(Config(**SETTINGS | settings))
+        assigned_devices(Config(**SETTINGS | settings))
     except ConfigError as error:
         return str(error)
     return ""
@@ -84,7 +85,10 @@ if __name__ == "__main__":
     jax.config.update("jax_disable_most_optimizations", True)
     found = {name: on(*choice) for name, choice in CHOICES.items()}
     found["plans"] = [
-        [[device.id for device in devices] for devices in _devices(Config(**SETTINGS | plan))]
+        [
+            [device.id for device in devices]
+            for devices in assigned_devices(Config(**SETTINGS | plan))
+        ]
         for plan in PLANS
     ]
     found["refused"] = [refusal(settings) for settings in REFUSED]

@@ -11,8 +11,9 @@ from stacx.config import Config
 from stacx.core.distributions import Categorical, draw_noise
 from stacx.environments import HostVector
 from stacx.networks import ActorCriticNetwork
-from stacx.runtimes.actor import Actor, Inference
+from stacx.runtimes.actor import Actor
 from stacx.runtimes.exchange import Exchange
+from stacx.runtimes.inference import Inference
 from stacx.runtimes.stopwatch import ACTOR, Stopwatch
 
 BATCH, STEPS, SEED = 3, 4, 11

@@ -30,9 +30,11 @@ from stacx.core.learner import Learner, LearnerState
 from stacx.environments import HostEnvironment
 from stacx.errors import BrokenEnvironmentError, ConfigError, StacxError, TrainingWarning
 from stacx.networks import ActorCriticNetwork
-from stacx.runtimes.actor import Actor, Delivery, Inference, Rollout
+from stacx.runtimes.actor import Actor, Delivery
 from stacx.runtimes.compilation import compiler_options
+from stacx.runtimes.devices import assigned_devices
 from stacx.runtimes.exchange import Exchange
+from stacx.runtimes.inference import Inference, Rollout
 from stacx.runtimes.randomness import start_key
 from stacx.runtimes.running import running
 from stacx.runtimes.statistics import IntervalStatistics
@@ -89,7 +91,7 @@ class ActorLearnerRuntime:
             environment.action_space,
         )
         self.learner = Learner(config, self.network)
-        self.actor_devices, self.learner_devices = _devices(config)
+        self.actor_devices, self.learner_devices = assigned_devices(config)
         mesh = Mesh(np.array(self.learner_devices), ("devices",))
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._update = jax.jit(
@@ -386,42 +388,3 @@ def _with_axis(tree: T) -> T:
 def _without_axis(tree: T) -> T:
     """Without it."""
     return jax.tree.map(lambda leaf: leaf[0], tree)
-
-
-def _devices(config: Config) -> tuple[list[jax.Device], list[jax.Device]]:
-    """Where actors infer and where the learner learns.
-
-    By default actors take the first device, and the learner the first too if it is the only one, or
-    else as many of the others as divide the batch.
-
-    Raises:
-        ConfigError: if there is no such device, or the batch does not divide.
-    """
-    devices = jax.local_devices()
-    actors = _chosen(config.actor_devices, devices, "--actor-devices") or devices[:1]
-    if len(actors) > config.num_actors:
-        raise ConfigError(
-            f"--actor-devices names {len(actors)} devices for {config.num_actors} actors: name "
-            "fewer, or raise --num-actors"
-        )
-    learners = _chosen(config.learner_devices, devices, "--learner-devices")
-    if not learners:
-        rest = [device for device in devices if device not in actors] or actors
-        count = max(n for n in range(1, len(rest) + 1) if config.num_envs % n == 0)
-        learners = rest[:count]
-    if config.num_envs % len(learners):
-        raise ConfigError(
-            f"--num-envs {config.num_envs} does not divide over {len(learners)} learner devices: "
-            "change it or --learner-devices"
-        )
-    return actors, learners
-
-
-def _chosen(indices: tuple[int, ...], devices: Sequence[jax.Device], flag: str) -> list[jax.Device]:
-    if any(index >= len(devices) for index in indices) or len(set(indices)) < len(indices):
-        known = "is only device 0"
-        if len(devices) > 1:
-            known = f"are only devices 0 to {len(devices) - 1}"
-        chosen = " ".join(map(str, indices))
-        raise ConfigError(f"{flag} {chosen}: there {known}, each to be named once")
-    return [devices[index] for index in indices]
