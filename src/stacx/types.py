@@ -229,6 +229,8 @@ class Timestep(NamedTuple):
     reward: Float[Array, ""]
     terminated: Bool[Array, ""]
     truncated: Bool[Array, ""]
+    physics_error: Bool[Array, ""] | bool = False
+    """Whether the episode is truncated because its simulation became unstable; only counted."""
 
 
 EnvironmentState: TypeAlias = PyTree[Any]

@@ -196,10 +196,10 @@ def test_a_vector_counts_them():
     np.testing.assert_array_equal(transition.ended, [False, True])
     np.testing.assert_array_equal(transition.discounts, 1.0)
     assert np.isfinite(vector.observations).all()
+    np.testing.assert_array_equal(transition.physics_errors, [False, True])
     transition = vector.step(np.zeros((2, 6), np.float32))
     np.testing.assert_array_equal(transition.valid, [1.0, 0.0])
-    assert vector.take_physics_errors() == 1
-    assert vector.take_physics_errors() == 0
+    assert not transition.physics_errors.any()
     vector.close()
 
 
@@ -244,12 +244,12 @@ def test_a_pool_that_returns_what_is_not_finite_is_made_anew(monkeypatch, part):
     assert broken.ended.all()
     assert broken.discounts.all()
     np.testing.assert_array_equal(broken.rewards, [1, 0])
+    np.testing.assert_array_equal(broken.physics_errors, [False, True])
     assert np.isfinite(vector.observations).all()
     assert not vector.step(actions).valid.any()
     assert vector.starts.all()
     assert made == [5, 7]
     assert vector.step(actions).valid.all()
-    assert vector.take_physics_errors() == 1
 
 
 @pytest.mark.filterwarnings("ignore")

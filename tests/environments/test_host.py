@@ -61,6 +61,7 @@ def assert_rolled(vector, **wanted):
         "times": observations[..., 1],
         "starts": starts,
     }
+    assert not shown.pop("physics_errors").any()
     assert shown.keys() == wanted.keys()
     for name, row in wanted.items():
         np.testing.assert_array_equal(shown[name][:, 0], row, err_msg=name)
@@ -224,7 +225,7 @@ ENDS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=30, ma
 def test_every_episode_is_counted_once(scripts, mode):
     transitions, _, starts = roll(scripted(*([script] for script in scripts), mode=mode), 25)
     for index, script in enumerate(scripts):
-        rewards, _, valid, ended, returns, lengths = (row[:, index] for row in transitions)
+        rewards, _, valid, ended, returns, lengths, _ = (row[:, index] for row in transitions)
         ends = np.flatnonzero(ended)
         wanted = [min(episode) for episode in script[: len(ends)]]
         assert lengths[ends].tolist() == wanted

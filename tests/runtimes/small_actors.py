@@ -25,15 +25,12 @@ class Supervision:
     """Gives the seeds 7, 1007, ..., and keeps the reasons for restarts, of which it allows some."""
 
     def __init__(self, most=9):
-        self.seeds, self.physics_errors = 0, 0
+        self.seeds = 0
         self.reasons, self._most = [], most
 
     def next_seed(self, actor):
         self.seeds += 1
         return 7 + 1000 * (self.seeds - 1)
-
-    def count_physics_errors(self, count):
-        self.physics_errors += count
 
     def count_restart(self, reason, details):
         self.reasons.append((reason, details))

@@ -45,7 +45,8 @@ def make_trajectory(**fields) -> Trajectory:
 def make_ends(ended) -> EpisodeEnds:
     """Returns and lengths count up over steps and environments."""
     count = jnp.arange(STEPS * BATCH).reshape(STEPS, BATCH)
-    return EpisodeEnds(jnp.asarray(ended, bool), returns=count * 10.0, lengths=count)
+    ended = jnp.asarray(ended, bool)
+    return EpisodeEnds(ended, returns=count * 10.0, lengths=count, physics_errors=ended)
 
 
 NO_ENDS = make_ends(np.zeros((STEPS, BATCH)))
@@ -85,6 +86,7 @@ def test_only_episodes_that_end_count():
     assert int(interval.episodes) == 4
     assert float(interval.return_sum) == 2 * (10.0 + 40.0)
     assert float(interval.length_sum) == 2 * (1 + 4)
+    assert int(interval.physics_errors) == 4
 
 
 def test_a_broken_return_of_an_episode_that_goes_on_does_not_count():

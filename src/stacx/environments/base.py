@@ -93,6 +93,7 @@ def _problems(environment: OnDeviceEnvironment) -> Iterator[str]:
     flag = jax.ShapeDtypeStruct((), bool)
     yield from _differences("terminated", timestep.terminated, flag, "a truth value")
     yield from _differences("truncated", timestep.truncated, flag, "a truth value")
+    yield from _differences("physics_error", timestep.physics_error, flag, "a truth value")
 
 
 def _differences(name: str, found: Any, wanted: Any, meaning: str) -> Iterator[str]:

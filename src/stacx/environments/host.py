@@ -72,6 +72,8 @@ class HostTransition(NamedTuple):
     """The episode's return up to and with this transition."""
     lengths: Int[np.ndarray, " B"]
     """The episode's length up to and with this transition."""
+    physics_errors: Bool[np.ndarray, " B"]
+    """Whether the simulation became unstable."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +160,6 @@ class HostVector:
         self.num_envs = num_envs
         self.vector = environment.make_vector(num_envs, vectorization=vectorization, film=film)
         self._same_step = resets_in_same_step(self.vector, environment.env)
-        self._physics_errors = 0
         self._ended = np.zeros(num_envs, bool)
         self._returns = np.zeros(num_envs, np.float32)
         self._lengths = np.zeros(num_envs, np.int32)
@@ -201,7 +202,8 @@ class HostVector:
         life_lost = info.get("life_lost", np.zeros(self.num_envs, bool))
         life_lost = self._truths(life_lost, 'info["life_lost"]') & ~dummy
         ended = terminated | truncated
-        self._physics_errors += int(np.sum(info.get("physics_error", 0)))
+        physics_errors = info.get("physics_error", np.zeros(self.num_envs, bool))
+        physics_errors = self._truths(physics_errors, 'info["physics_error"]') & ~dummy
         fresh = self._ended if self._same_step else dummy
         rewards = np.where(dummy, np.float32(0), rewards)
         returns = np.where(fresh, np.float32(0), before_returns) + rewards
@@ -216,24 +218,22 @@ class HostVector:
             ended=ended,
             returns=returns,
             lengths=self._lengths,
+            physics_errors=physics_errors,
         )
 
     def dummy_transition(self) -> HostTransition:
         """One that carries every environment from anywhere to an episode's first observation."""
         ones, zeros = np.ones(self.num_envs, np.float32), np.zeros(self.num_envs, np.float32)
+        none = np.zeros(self.num_envs, bool)
         return HostTransition(
             rewards=zeros,
             discounts=ones,
             valid=zeros,
-            ended=np.zeros(self.num_envs, bool),
+            ended=none,
             returns=zeros,
             lengths=np.zeros(self.num_envs, np.int32),
+            physics_errors=none,
         )
-
-    def take_physics_errors(self) -> int:
-        """Episodes since the last call that ended as their simulation became unstable."""
-        errors, self._physics_errors = self._physics_errors, 0
-        return errors
 
     def render(self) -> list[np.ndarray]:
         """A picture [H, W, 3] of each environment, made with `film`."""

@@ -46,6 +46,8 @@ class Transition(NamedTuple):
     """The episode's return up to and with this transition."""
     lengths: Int[Array, " B"]
     """The episode's length up to and with this transition."""
+    physics_errors: Bool[Array, " B"]
+    """Whether the simulation became unstable."""
 
 
 class VectorEnvironment:
@@ -98,6 +100,7 @@ class VectorEnvironment:
             ended=ended,
             returns=returns,
             lengths=lengths,
+            physics_errors=~resetting & timestep.physics_error,
         )
 
 

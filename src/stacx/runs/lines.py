@@ -65,6 +65,7 @@ def _line(
         "episodes": episodes,
         "steps_per_second": round(steps_per_second, 1),
         "skipped_updates": previous.get("skipped_updates", 0) + int(interval.skipped),
+        "physics_errors": previous.get("physics_errors", 0) + int(interval.physics_errors),
     }
     if episodes:
         line["episode_return"] = float(interval.return_sum) / episodes

@@ -56,10 +56,6 @@ class Supervisor(Protocol):
         """Counts a restart; raises `BrokenEnvironmentError` if there were too many."""
         ...
 
-    def count_physics_errors(self, count: int) -> None:
-        """Counts episodes whose simulation became unstable."""
-        ...
-
 
 class Actor(threading.Thread):
     """Makes trajectories `number`, `number` + `stride`, ... until the exchange is closed.
@@ -194,7 +190,6 @@ class Actor(threading.Thread):
                 recurrent_states.append(recurrent_state)
             with self.stopwatch.on("environment"):
                 transitions.append(self._in_environments(self._seen.step, actions))
-        self._supervisor.count_physics_errors(self._seen.take_physics_errors())
         with self._inferring():
             finished = self._inference.finish(unfinished, self._seen.observations)
             stacked = HostTransition(*map(np.stack, zip(*transitions, strict=True)))
@@ -202,7 +197,7 @@ class Actor(threading.Thread):
             known, all_starts = jax.device_put(
                 (stacked, np.stack([*starts, self._seen.starts])), self.device
             )
-            ends = known.ended, known.returns, known.lengths
+            ends = known.ended, known.returns, known.lengths, known.physics_errors
             rollout = Rollout(
                 Trajectory(
                     **finished._asdict(),

@@ -115,7 +115,6 @@ class ActorLearnerRuntime:
         self._lags: list[int] = []
         self._lock = threading.Lock()
         self._restarts = self._restarts_said = 0
-        self._physics_errors = 0
         self._warnings: deque[str] = deque()
         self._generations = [itertools.count() for _ in range(config.num_actors)]
         self._first_update = 0
@@ -140,14 +139,10 @@ class ActorLearnerRuntime:
         Of restarts only those that the learner has warned of: what comes after a signal to stop is
         no fault.
         """
-        return {
-            "environment_restarts": self._restarts_said,
-            "physics_errors": self._physics_errors,
-        }
+        return {"environment_restarts": self._restarts_said}
 
     def count_on_from(self, counts: dict[str, Any]) -> None:
         self._restarts = self._restarts_said = counts.get("environment_restarts", 0)
-        self._physics_errors = counts.get("physics_errors", 0)
 
     def prepare(self, state: HostTrainState) -> HostTrainState:
         """Starts the actors, and compiles the update while they compile their inference."""
@@ -278,10 +273,6 @@ class ActorLearnerRuntime:
         self._warnings.append(
             f"{reason}; its batch is restarted ({restarts} of at most {most} times)"
         )
-
-    def count_physics_errors(self, count: int) -> None:
-        with self._lock:
-            self._physics_errors += count
 
     # --- actors ---
 

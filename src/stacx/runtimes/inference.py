@@ -62,6 +62,7 @@ class Inference:
 
         def empty() -> Rollout:
             numbers, new = jnp.zeros((steps, batch)), jnp.zeros((self._config.new_steps, batch))
+            none = new.astype(bool)
             known = dict.fromkeys(("rewards", "discounts", "valid"), numbers)
             return Rollout(
                 Trajectory(
@@ -70,7 +71,7 @@ class Inference:
                     starts=jnp.zeros((steps + 1, batch), bool),
                     recurrent_state=self.initial_state(),
                 ),
-                EpisodeEnds(new.astype(bool), new, new.astype(jnp.int32)),
+                EpisodeEnds(none, new, new.astype(jnp.int32), none),
             )
 
         return jax.eval_shape(empty)

@@ -274,7 +274,9 @@ class OnDeviceRuntime:
             discounts=transitions.discounts,
             valid=transitions.valid,
         )
-        ends = EpisodeEnds(transitions.ended, transitions.returns, transitions.lengths)
+        ends = EpisodeEnds(
+            transitions.ended, transitions.returns, transitions.lengths, transitions.physics_errors
+        )
         return last, last_recurrent_state, steps, ends
 
     def _plan_sharding(self) -> tuple[int, Any]:

@@ -19,6 +19,8 @@ class EpisodeEnds(NamedTuple):
     """Undiscounted raw return of the episode up to and with this transition."""
     lengths: Int[Array, "T B"]
     """The episode's length up to and with this transition."""
+    physics_errors: Bool[Array, "T B"]
+    """Whether the simulation became unstable."""
 
 
 class IntervalStatistics(eqx.Module):
@@ -29,6 +31,7 @@ class IntervalStatistics(eqx.Module):
     return_sum: Float[Array, ""]
     length_sum: Float[Array, ""]
     skipped: Int[Array, ""]
+    physics_errors: Int[Array, ""]
     bad_observations: Int[Array, ""]
     """Observations with a NaN or infinite entry."""
     bad_rewards: Int[Array, ""]
@@ -56,6 +59,7 @@ class IntervalStatistics(eqx.Module):
             return_sum=scalars(),
             length_sum=scalars(),
             skipped=count,
+            physics_errors=count,
             bad_observations=count,
             bad_rewards=count,
             means={
@@ -82,6 +86,7 @@ class IntervalStatistics(eqx.Module):
             return_sum=self.return_sum + _total(ends.ended, ends.returns),
             length_sum=self.length_sum + _total(ends.ended, ends.lengths),
             skipped=self.skipped + metrics.skipped.astype(jnp.int32),
+            physics_errors=self.physics_errors + jnp.sum(ends.physics_errors, dtype=jnp.int32),
             bad_observations=self.bad_observations + _count_bad(trajectory.observations),
             bad_rewards=self.bad_rewards + _count_bad(trajectory.rewards),
             means={
