@@ -69,5 +69,5 @@ def test_no_such_family(capsys):
     assert main(["envs", "nope"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    known = "gymnax, gym, atari, dmc, dmc-pixels, rwrl"
+    known = "gymnax, gym, atari, dmc, dmc-pixels, playground, rwrl"
     assert err == f"stacx: unknown environment family 'nope': there are {known}\n"

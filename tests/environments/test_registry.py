@@ -68,13 +68,6 @@ def test_what_is_far_from_everything_has_no_suggestion(env):
     assert "did you mean" not in refusal(env)
 
 
-def test_a_family_that_is_not_there_yet():
-    assert refusal("playground:Pong") == (
-        "playground: environments are not supported in this version (there are: gymnax, gym, "
-        "atari, dmc, dmc-pixels, rwrl)"
-    )
-
-
 @pytest.fixture
 def family():
     """Registers a family of one's own until the test ends."""
@@ -214,7 +207,7 @@ def test_a_gymnax_environment_that_cannot_be_used(monkeypatch):
 def test_no_such_module_or_function(monkeypatch):
     assert refusal("not_written:function") == (
         "unknown environment family 'not_written' (there are: gymnax, gym, atari, dmc, dmc-pixels, "
-        "rwrl), and no module of that name in the working directory or on PYTHONPATH"
+        "playground, rwrl), and no module of that name in the working directory or on PYTHONPATH"
     )
     assert "cannot import 'no.such.module'" in refusal("no.such.module:function")
     module = as_module(monkeypatch, number=3)

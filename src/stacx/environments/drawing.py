@@ -67,7 +67,8 @@ def frames_per_second(environment: OnDeviceEnvironment | HostEnvironment) -> flo
     """How fast a film is best watched: in a grid, a step moves things by a whole cell."""
     if isinstance(environment, HostEnvironment):
         return environment.steps_per_second
-    return 10.0 if _is_grid(environment.observation_shape) else 30.0
+    usual = 10.0 if _is_grid(environment.observation_shape) else 30.0
+    return getattr(environment, "steps_per_second", usual)
 
 
 def write_gif(frames: Sequence[UInt8[np.ndarray, "H W 3"]], path: Path, rate: float) -> Path:

@@ -19,6 +19,7 @@ from stacx.environments import (
     gym_family,
     gymnax_family,
     pixels_family,
+    playground_family,
     rwrl_family,
 )
 from stacx.environments.base import OnDeviceEnvironment, check_environment
@@ -51,7 +52,6 @@ class Family(NamedTuple):
 
 
 FAMILIES: dict[str, Family] = {}
-_NOT_YET = ("playground",)
 
 _MEMBERS = ("observation_shape", "observation_dtype", "action_space", "reset", "step")
 
@@ -66,6 +66,7 @@ register("gym", Family(gym_family.make, gym_family.names, extra="gym", imports=T
 register("atari", Family(atari_family.make, atari_family.names, extra="atari"))
 register("dmc", Family(dmc_family.make, dmc_family.names, extra="dmc"))
 register("dmc-pixels", Family(pixels_family.make, dmc_family.reference_names, extra="dmc"))
+register("playground", Family(playground_family.make, playground_family.names, extra="playground"))
 register("rwrl", Family(rwrl_family.make, rwrl_family.names, extra="dmc"))
 
 
@@ -126,11 +127,6 @@ def _make(env: str, arguments: dict[str, Any]) -> Environment:
         )
     family = FAMILIES.get(family_name)
     if family is None:
-        if family_name in _NOT_YET:
-            raise ConfigError(
-                f"{family_name}: environments are not supported in this version "
-                f"(there are: {', '.join(FAMILIES)})"
-            )
         return _make_own(env, arguments)
     try:
         names = family.names()

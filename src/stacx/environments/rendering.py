@@ -1,4 +1,4 @@
-"""Which renderer draws dm_control's pictures here: a trial in a process that may fail or hang."""
+"""Which renderer draws MuJoCo's pictures here: a trial in a process that may fail or hang."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ _RENDERERS = {"egl": "libegl1 libegl-mesa0 libgl1-mesa-dri", "osmesa": "libosmes
 """Those that need no screen, in the order in which they are tried, and their Debian packages."""
 _PATIENCE = 60.0
 """Seconds until a trial must have drawn; on a slow disk the import alone takes ten."""
-_TRIAL = """
+DM_CONTROL = """
 from dm_control import suite
 picture = suite.load("cartpole", "balance").physics.render(8, 8, camera_id=0)
 assert picture.shape == (8, 8, 3) and picture.any()
+"""
+MUJOCO = """
+import mujoco
+sphere = "<mujoco><worldbody><geom size='1'/></worldbody></mujoco>"
+model = mujoco.MjModel.from_xml_string(sphere)
+data, renderer = mujoco.MjData(model), mujoco.Renderer(model, 8, 8)
+mujoco.mj_forward(model, data)
+renderer.update_scene(data)
+assert renderer.render().any()
 """
 
 
@@ -24,8 +33,12 @@ class NoRendererError(ConfigError):
     """Nothing draws here."""
 
 
-def renderer(env: str) -> str:
+def renderer(env: str, trial: str = DM_CONTROL) -> str:
     """The name of a renderer that works: MUJOCO_GL, if it is set, or else egl or osmesa.
+
+    Args:
+        env: what is to be drawn, for errors.
+        trial: the program to try it with, `DM_CONTROL` or, without that package, `MUJOCO`.
 
     Raises:
         NoRendererError: if there is none, with what each trial said.
@@ -34,7 +47,7 @@ def renderer(env: str) -> str:
     candidates = (wanted,) if wanted else tuple(_RENDERERS)
     failures = []
     for candidate in candidates:
-        failure = _failure(candidate)
+        failure = _failure(candidate, trial)
         if failure is None:
             return candidate
         failures.append(f"{candidate} {failure}")
@@ -47,12 +60,12 @@ def renderer(env: str) -> str:
 
 
 @functools.cache
-def _failure(candidate: str) -> str | None:
+def _failure(candidate: str, trial: str) -> str | None:
     """What went wrong when a renderer was tried; None: nothing."""
     environment = os.environ | {"MUJOCO_GL": candidate}
     try:
-        trial = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", _TRIAL],
+        ended = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", trial],
             env=environment,
             capture_output=True,
             text=True,
@@ -61,7 +74,7 @@ def _failure(candidate: str) -> str | None:
         )
     except subprocess.TimeoutExpired:
         return f"has drawn nothing within {_PATIENCE:g} s"
-    if trial.returncode == 0:
+    if ended.returncode == 0:
         return None
-    lines = trial.stderr.strip().splitlines()
-    return f"failed ({lines[-1] if lines else f'exit code {trial.returncode}'})"
+    lines = ended.stderr.strip().splitlines()
+    return f"failed ({lines[-1] if lines else f'exit code {ended.returncode}'})"

@@ -176,9 +176,10 @@ class OnDeviceRuntime:
             start = (jnp.int32(0), state)
             return jax.lax.while_loop(goes_on, lambda c: (c[0] + 1, iterate(c[1])), start)[1]
 
-        if self.num_devices == 1 and jax.default_backend() == "cpu":
+        if self.config.num_seeds == 1 or (self.num_devices == 1 and jax.default_backend() == "cpu"):
             # One seed after the other: batched small products are slow on a CPU, and a batch of
-            # seeds turns branches into selections.
+            # seeds, even of one, turns branches into selections (all environments reset at every
+            # step).
             return jax.lax.map(lambda one: run(one, self._iterate), state)
         return run(state, jax.vmap(self._iterate))
 
