@@ -52,6 +52,7 @@ _PAPER_EVERYWHERE = {
     "overlap": Setting(0, "windows follow each other"),
     "num_actors": Setting(1, "one steps while the learner learns"),
     "compute_dtype": Setting("float32", "single precision"),
+    "normalise_observations": Setting(False, "not in the paper; docs/results/control.md"),
     "head_widths": Setting((256,), "Table 2"),
     "head_init": Setting(1.0, "not in the paper; as all other layers"),
     "lstm_size": Setting(0, "feed-forward"),

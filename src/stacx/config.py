@@ -154,6 +154,9 @@ class Config:
     """Batches of environments that a run may restart in all, having raised or not answered."""
 
     # --- the network ---
+    normalise_observations: bool = _PRESET
+    """Bring each component of the observations to zero mean and unit variance, by running averages
+    of what was seen, clipped to ten deviations. Not for pictures."""
     torso: str = _PRESET
     """mlp, minatar, resnet, shallow, nature, or package.module:function of your own."""
     mlp_widths: tuple[int, ...] = _PRESET

@@ -192,6 +192,15 @@ class Network(Protocol):
         """
         ...
 
+    def having_seen(
+        self, parameters: Parameters, observations: Array, valid: Float[Array, "T B"]
+    ) -> Parameters:
+        """Parameters that normalise by these observations, too, but for those not `valid`.
+
+        Only asked for with `normalise_observations`.
+        """
+        ...
+
 
 class UpdateMetrics(NamedTuple):
     """What one learner update reports; the arrays of size P are per head."""

@@ -2,6 +2,7 @@
 
 import json
 
+import equinox as eqx
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from tiny_runs import final_arrays
 
 import stacx
 from stacx.cli.main import main
+from stacx.networks.normaliser import Normaliser
 from stacx.runs import RunDirectory
 
 SMALL = {
@@ -55,6 +57,19 @@ def test_dm_control(env, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_playground(tmp_path, capsys):
+    """Overlapping trajectories on the device, and a policy that is evaluated there."""
+    arguments = {"env-args": '{"episode_length": 6}'}
+    run = train(tmp_path / "run", "playground:CartpoleBalance", steps=64, **arguments)
+    line = run.metrics()[-1]
+    assert line["episode_length"] == 6
+    assert 0 < line["episode_return"] < 6
+    assert line["physics_errors"] == 0
+    assert line["meta/gamma/0"] != pytest.approx(0.99, abs=1e-6)
+    assert 0 < evaluated(run, capsys)["mean_return"] < 6
+
+
+@pytest.mark.slow
 def test_gymnasium_s_pendulum_and_its_policy_elsewhere(tmp_path, capsys):
     run = train(tmp_path / "run", "gym:Pendulum-v1", "--deterministic", steps=1000)
     assert -2000 < evaluated(run, capsys)["mean_return"] < 0
@@ -62,9 +77,7 @@ def test_gymnasium_s_pendulum_and_its_policy_elsewhere(tmp_path, capsys):
     assert policy.action_space == stacx.Box((-2.0,), (2.0,))
     environment = gymnasium.make("Pendulum-v1")
     observation, _ = environment.reset(seed=0)
-    seen = jnp.asarray(observation)[None, None], jnp.zeros((1, 1), bool)
-    output, _ = policy.network.unroll(policy.parameters, *seen, policy.initial_state())
-    median = 2 * np.tanh(np.tanh(output.policy[0, 0, 0, :1]))  # of section 9.3, within the bounds
+    median = median_action(policy, policy.parameters, observation)
     np.testing.assert_allclose(policy.act(observation)[0], median, rtol=1e-5)
     state, taken = None, []
     for step in range(20):
@@ -73,6 +86,32 @@ def test_gymnasium_s_pendulum_and_its_policy_elsewhere(tmp_path, capsys):
         observation, *_ = environment.step(action)
         taken.append(action[0])
     assert np.ptp(taken) > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("env", "flags"), [("gym", ["--deterministic"]), ("gymnax", [])])
+def test_a_policy_knows_the_averages_that_it_was_trained_with(env, flags, tmp_path, capsys):
+    """Every step is in four trajectories of 8, but for those at the start and at the end."""
+    flags = [*flags, "--normalise-observations"]
+    run = train(tmp_path / "run", f"{env}:Pendulum-v1", *flags, steps=1000, overlap=6)
+    policy = stacx.load(run.path)
+    averages = policy.parameters.normaliser
+    assert 0.95 * 4000 < float(averages.count) < 4000
+    assert float(averages.variance[2]) > 5 * float(averages.variance[0])  # a velocity, a sine
+    observation = np.array([0.0, 1.0, 4.0], np.float32)
+    normalised = averages(jnp.asarray(observation)[None])
+    plain = eqx.tree_at(lambda p: p.normaliser, policy.parameters, Normaliser((3,)))
+    acted = policy.act(observation)[0]
+    np.testing.assert_allclose(median_action(policy, plain, normalised[0]), acted, rtol=1e-4)
+    assert not np.allclose(median_action(policy, plain, observation), acted, rtol=1e-3)
+    assert evaluated(run, capsys)["mean_return"] < 0
+
+
+def median_action(policy, parameters, observation):
+    """Of section 9.3, within the bounds."""
+    seen = jnp.asarray(observation)[None, None], jnp.zeros((1, 1), bool)
+    output, _ = policy.network.unroll(parameters, *seen, policy.initial_state())
+    return 2 * np.tanh(np.tanh(output.policy[0, 0, 0, :1]))
 
 
 @pytest.mark.slow

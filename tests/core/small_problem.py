@@ -85,6 +85,9 @@ class TinyNetwork:
         values = jnp.einsum("tbi,pi->tbp", features, parameters["value"][heads])
         return NetworkOutput(policy, values), ()
 
+    def having_seen(self, parameters, observations, valid):
+        raise NotImplementedError
+
     def features(self, parameters, observations):
         return jnp.tanh(observations @ parameters["torso"])
 

@@ -97,9 +97,12 @@ class Learner:
         seen = (inner.gradient_norm, metagradient_norm, *logits.values())
         finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(array)) for array in seen]))
         skipped_in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
-        moved = LearnerState(
-            inner.parameters, inner.optimiser, logits, meta_optimiser, skipped_in_a_row
-        )
+        parameters = inner.parameters
+        if self.config.normalise_observations:
+            parameters = self.network.having_seen(
+                parameters, trajectory.observations[:-1], trajectory.valid
+            )
+        moved = LearnerState(parameters, inner.optimiser, logits, meta_optimiser, skipped_in_a_row)
         stayed = eqx.tree_at(lambda s: s.skipped_in_a_row, state, skipped_in_a_row)
         new_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, stayed)
         metrics = UpdateMetrics(

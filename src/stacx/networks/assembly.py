@@ -9,12 +9,14 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from stacx.config import Config
 from stacx.errors import ConfigError
 from stacx.imports import load_function, one_line
 from stacx.networks.heads import Heads
+from stacx.networks.normaliser import Normaliser
 from stacx.networks.recurrent import LSTM
 from stacx.networks.torsos import TORSOS
 from stacx.types import ActionSpace, Box, NetworkOutput, Parameters, RecurrentState
@@ -23,6 +25,7 @@ from stacx.types import ActionSpace, Box, NetworkOutput, Parameters, RecurrentSt
 class ActorCritic(eqx.Module):
     """The modules of a network; head 1 is the one that acts."""
 
+    normaliser: Normaliser | None
     torso: Callable[[Array], Array]
     core: LSTM | None
     heads: Heads
@@ -44,6 +47,8 @@ class ActorCriticNetwork:
     ):
         if not isinstance(action_space, Box):
             config.require_usual(["log_std_min", "log_std_max"], "for actions that are choices")
+        if observation_dtype == np.uint8:
+            config.require_usual(["normalise_observations"], "for pictures")
         self.action_space = action_space
         self._config = config
         self._observation_shape = observation_shape
@@ -75,11 +80,19 @@ class ActorCriticNetwork:
         time, batch = observations.shape[:2]
         observations = observations.reshape(-1, *observations.shape[2:])
         with jax.default_matmul_precision(self._config.matmul_precision):  # gradients inherit it
+            if network.normaliser is not None:
+                observations = network.normaliser(observations.astype(jnp.float32))
             features = self._features(network.torso, observations).reshape(time, batch, -1)
             if network.core is not None:
                 features, recurrent_state = network.core(features, starts, recurrent_state)
             output = NetworkOutput(heads.policy(features), heads.value(features)[..., 0])
         return output, recurrent_state
+
+    def having_seen(
+        self, parameters: Parameters, observations: Array, valid: Float[Array, "T B"]
+    ) -> Parameters:
+        seen = parameters.normaliser.after(observations.astype(jnp.float32), valid)
+        return eqx.tree_at(lambda network: network.normaliser, parameters, seen)
 
     def _features(self, torso: Callable[[Array], Array], observations: Array) -> Array:
         dtype = jnp.dtype(self._config.compute_dtype)
@@ -102,7 +115,8 @@ class ActorCriticNetwork:
             policy_outputs=self.action_space.num_outputs,
             last_scale=config.head_init,
         )
-        return ActorCritic(torso, core, heads)
+        normaliser = Normaliser(self._observation_shape) if config.normalise_observations else None
+        return ActorCritic(normaliser, torso, core, heads)
 
     def _build_torso(self, key: PRNGKeyArray) -> Callable[[Array], Array]:
         name = self._config.torso
