@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from gymnasium.vector.utils import batch_space
 from timing import machine
 
 from stacx import environments
@@ -32,7 +32,6 @@ from stacx.config import Config
 from stacx.environments import HostEnvironment, HostVector
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
 from stacx.runtimes.compilation import enable_compile_cache, run_cpu_programs_at_once
-from stacx.types import Discrete
 
 SCRIPT = Path(__file__).with_name("peers.py")
 PEERS = {"sb3": "SB3 A2C", "sample-factory": "sample-factory APPO"}
@@ -55,8 +54,7 @@ def main() -> None:
     enable_compile_cache()
     run_cpu_programs_at_once()
     settings = {"env": arguments.env, "steps": 10**9} | dict(map(_setting, arguments.set))
-    environment = environments.make(arguments.env)
-    assert isinstance(environment, HostEnvironment)
+    environment = host_environment(Config(**settings))
 
     contenders: dict[str, Callable[[], tuple[float, str]]] = {
         "raw stepping": lambda: raw_stepping(environment, Config(**settings), arguments.seconds)
@@ -79,6 +77,13 @@ def main() -> None:
     _print_table(rates, remarks)
 
 
+def host_environment(config: Config) -> HostEnvironment:
+    """A config's environment, which steps on the CPU."""
+    environment = environments.make(config.env, config.env_args)
+    assert isinstance(environment, HostEnvironment)
+    return environment
+
+
 def training(
     environment: HostEnvironment, config: Config, warm_up: int, seconds: float
 ) -> tuple[float, str]:
@@ -98,18 +103,17 @@ def training(
 
 def raw_stepping(environment: HostEnvironment, config: Config, seconds: float) -> tuple[float, str]:
     """The vector environments alone, with random actions: a thread and a batch for every actor."""
-    assert isinstance(environment.action_space, Discrete)
     vectors = [HostVector(environment, config.num_envs) for _ in range(config.num_actors)]
     for vector in vectors:
         vector.reset()
-    actions = np.random.default_rng(0).integers(
-        0, environment.action_space.n, (1000, config.num_envs)
-    )
+    space = batch_space(environment.single_action_space, config.num_envs)
+    space.seed(0)
+    actions = [space.sample() for _ in range(1000)]
 
     def step(vector: HostVector) -> float:
         start, steps = time.perf_counter(), 0
         while (elapsed := time.perf_counter() - start) < seconds:
-            vector.vector.step(environment.actions.decode(actions[steps % 1000]))
+            vector.vector.step(actions[steps % 1000])
             steps += 1
         return steps * config.num_envs / elapsed
 
