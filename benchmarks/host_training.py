@@ -133,6 +133,8 @@ def peer(python: str, name: str, env: str, seconds: float) -> tuple[float, str]:
 
 def _setting(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
+    if value.startswith("{"):
+        return name, value
     for kind in (int, float):
         try:
             return name, kind(value)

@@ -85,33 +85,36 @@ def flat(seen):
 
 @pytest.mark.parametrize(("domain", "task"), STATES)
 def test_both_engines_compute_the_same(domain, task):
-    """The same actions from the same state: observations, rewards, and the episode's end."""
+    """The same actions from the same states: observations, rewards, and the episode's end.
+
+    Every ten steps one engine takes over the other's state: contacts are chaotic, and tiny
+    differences grow.
+    """
     pool = Pool(pool_id(domain, task), 1)
     seen, _ = pool.reset(seed=3)
     environment = load_task(domain, task, 0)
     environment.reset()
-    positions, velocities = STATES[domain, task]({k: v[0] for k, v in seen.items()})
-    with environment.physics.reset_context():
-        environment.physics.data.qpos[:] = positions
-        environment.physics.data.qvel[:] = velocities
-    at_start = environment.task.get_observation(environment.physics)
-    np.testing.assert_allclose(flat(at_start), flat(seen), atol=1e-6)
-
     random, rewards = np.random.default_rng(0), []
     low, high = pool.single_action_space.low, pool.single_action_space.high
     for step in range(1000):
+        if step % 10 == 0:
+            positions, velocities = STATES[domain, task]({k: v[0] for k, v in seen.items()})
+            with environment.physics.reset_context():
+                environment.physics.data.qpos[:] = positions
+                environment.physics.data.qvel[:] = velocities
         action = random.uniform(low, high)
+        if domain == "point_mass":  # towards its target, where there are rewards
+            action = np.clip(-3 * seen["position"][0] - seen["velocity"][0], low, high)
         seen, reward, terminated, truncated, info = pool.step(action[None])
         timestep = environment.step(action)
         assert truncated[0] == timestep.last() == (step == 999)
         assert not terminated[0]
         assert not info["physics_error"][0]
-        if step < 30:  # contacts are chaotic: tiny differences grow
-            np.testing.assert_allclose(flat(timestep.observation), flat(seen), atol=1e-4)
-            assert reward[0] == pytest.approx(timestep.reward, abs=1e-4)
-        rewards.append((reward[0], timestep.reward))
-    if task in ("balance", "swingup", "run"):  # the others pay for nothing that is random
-        assert np.ptp(rewards) > 1e-3
+        np.testing.assert_allclose(flat(timestep.observation), flat(seen), atol=1e-4)
+        assert reward[0] == pytest.approx(timestep.reward, abs=1e-4)
+        rewards.append(reward[0])
+    if task in ("balance", "swingup", "balance_sparse", "run", "easy"):  # others pay nothing here
+        assert np.ptp(rewards) > 0.03
     environment.close()
 
 
@@ -250,6 +253,12 @@ def test_a_pool_that_returns_what_is_not_finite_is_made_anew(monkeypatch, part):
     assert vector.starts.all()
     assert made == [5, 7]
     assert vector.step(actions).valid.all()
+
+
+def test_lqr_cannot_be_trained_on():
+    assert refusal("dmc:lqr-lqr_2_1") == (
+        "dmc:lqr-lqr_2_1 cannot be trained on: its controls have no bounds"
+    )
 
 
 @pytest.mark.filterwarnings("ignore")

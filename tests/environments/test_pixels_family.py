@@ -1,6 +1,7 @@
 """Pictures of DM Control: their order, what renders them, and what happens where nothing does."""
 
 import functools
+import json
 import sys
 
 import numpy as np
@@ -134,7 +135,8 @@ def test_where_nothing_draws_the_packages_are_named(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ('{"size": 0}', "size must be a whole number of at least 1, not 0"),
+        ('{"size": 0}', "size must be a whole number from 1 to 480, not 0"),
+        ('{"size": 481}', "size must be a whole number from 1 to 480, not 481"),
         ('{"camera": -1}', "camera must be a whole number of at least 0, not -1"),
         ('{"frame_stack": "two"}', 'frame_stack must be a whole number of at least 1, not "two"'),
         ('{"action_repeat": 1.5}', "action_repeat must be a whole number of at least 1, not 1.5"),
@@ -158,6 +160,20 @@ def can_draw() -> bool:
     except ConfigError:
         return False
     return True
+
+
+@pytest.mark.slow
+def test_another_camera_sees_something_else():
+    if not can_draw():
+        pytest.skip("nothing draws here")
+    seen = []
+    for camera in (0, 1, 1):
+        vector = HostVector(make(ENV, json.dumps({"size": 32, "camera": camera})), 1)
+        vector.reset(0)
+        seen.append(vector.observations.copy())
+        vector.close(terminate=True)
+    assert (seen[0] != seen[1]).any()
+    np.testing.assert_array_equal(seen[1], seen[2])
 
 
 @pytest.mark.slow

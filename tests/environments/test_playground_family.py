@@ -118,11 +118,14 @@ def test_actions_are_repeated_and_their_rewards_added_up(steps):
     _, keys, states, transitions = steps
     environment = short(action_repeat=2)
     first = jax.tree.map(lambda leaf: leaf[0], states[0].environments)
-    _, timestep = jax.jit(environment.step)(keys[0], first, ACTIONS[:1])
+    step = jax.jit(environment.step)
+    _, timestep = step(keys[0], first, ACTIONS[:1])
     np.testing.assert_allclose(timestep.observation, states[2].observations[0], atol=1e-5)
     rewards = sum(float(transition.rewards[0]) for transition in transitions[:2])
     np.testing.assert_allclose(timestep.reward, rewards, rtol=1e-5)
     assert environment.steps_per_second == pytest.approx(50.0)
+    assert not timestep.truncated
+    assert step(keys[0], first._replace(steps=jnp.int32(STEPS - 1)), ACTIONS[:1])[1].truncated
 
 
 def test_a_state_is_drawn(steps):
@@ -149,6 +152,10 @@ def test_arguments_that_do_not_fit():
     assert refusal(CARTPOLE, ctrl_dt=0.015) == (
         f"{CARTPOLE}: ctrl_dt (0.015 s) must be a multiple of sim_dt (0.01 s)"
     )
+
+
+def test_warps_buffers_want_warp():
+    assert refusal(CARTPOLE, njmax=5) == f"{CARTPOLE}: njmax has no effect without impl warp"
 
 
 def test_names_that_do_not_fit():

@@ -44,8 +44,26 @@ def test_the_numbers_of_the_difficulties():
     assert sensors == [(c.stuck_probability, c.stuck_steps) for c in (easy, medium, hard)]
     assert [c.action_repetition for c in (easy, medium, hard)] == [1, 2, 3]
     assert not any(c.clear_buffers for c in (easy, medium, hard))
-    assert BODIES["quadruped"]["hard"] == (0.25, 1.4)
-    assert BODIES["humanoid"]["easy"] == (0.6, 0.8)
+    bodies = {domain: tuple(of.values()) for domain, of in BODIES.items()}
+    assert bodies == {
+        "cartpole": ((0.9, 1.1), (0.7, 1.7), (0.5, 2.3)),
+        "walker": ((0.225, 0.25), (0.225, 0.4), (0.225, 0.55)),
+        "quadruped": ((0.25, 0.3), (0.25, 0.8), (0.25, 1.4)),
+        "humanoid": ((0.6, 0.8), (0.5, 0.9), (0.4, 1.0)),
+    }
+
+
+@pytest.mark.parametrize("difficulty", ["easy", "medium", "hard"])
+def test_every_episode_has_a_body_of_its_own(difficulty):
+    """Of ten, drawn evenly, some are in each half of the range."""
+    environment = make(f"rwrl:cartpole-swingup-{difficulty}").make_vector(1).envs[0].unwrapped
+    poles = []
+    for seed in range(10):
+        environment.reset(seed=seed)
+        poles.append(2 * environment._environment.physics.named.model.geom_size["pole_1"][1])
+    low, high = BODIES["cartpole"][difficulty]
+    assert low <= min(poles) < (low + high) / 2 < max(poles) <= high
+    assert len(set(poles)) == 10
 
 
 def test_rewards_come_later_and_observations_too():

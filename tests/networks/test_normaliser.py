@@ -59,8 +59,15 @@ def test_normalised_observations_have_mean_0_and_variance_1_and_are_clipped():
     np.testing.assert_array_equal(far, 10.0)
 
 
-def test_a_component_that_never_changes_becomes_0():
-    observations = jnp.full((STEPS, BATCH, 4), 0.7)
+def test_what_is_not_valid_may_be_anything():
+    observations, valid = seen()[0], jnp.ones((STEPS, BATCH)).at[2, 1].set(0.0)
+    wanted = after(Normaliser((4,)), observations, valid)
+    assert_close(after(Normaliser((4,)), observations.at[2, 1].set(jnp.nan), valid), wanted)
+
+
+@pytest.mark.parametrize("value", [0.7, 12345.678])
+def test_a_component_that_never_changes_becomes_0(value):
+    observations = jnp.full((STEPS, BATCH, 4), value)
     normaliser = after(Normaliser((4,)), observations, jnp.ones((STEPS, BATCH)))
     np.testing.assert_allclose(normaliser(observations.reshape(-1, 4)), 0.0, atol=1e-2)
 

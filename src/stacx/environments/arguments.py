@@ -21,10 +21,13 @@ class Range(NamedTuple):
 TRUTH = Range(lambda value: isinstance(value, bool), "true or false")
 
 
-def whole(least: int) -> Range:
-    """A whole number of at least so much."""
-    wish = f"a whole number of at least {least}"
-    return Range(lambda value: type(value) is int and value >= least, wish)
+def whole(least: int, most: int | None = None) -> Range:
+    """A whole number in a closed interval; None: without an end."""
+    wish = f"of at least {least}" if most is None else f"from {least} to {most}"
+    limit = math.inf if most is None else most
+    return Range(
+        lambda value: type(value) is int and least <= value <= limit, f"a whole number {wish}"
+    )
 
 
 def number(least: float, most: float = math.inf) -> Range:

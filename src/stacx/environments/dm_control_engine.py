@@ -7,6 +7,7 @@ renderer when it first imports dm_control, and a renderer may hang.
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +20,8 @@ Observation = Mapping[str, np.ndarray]
 
 _NO_RENDERER = "disabled"
 _VARIABLE = "MUJOCO_GL"
+_IMPORTING = threading.Lock()
+"""Actors make their environments in threads; the variable is the process's."""
 
 
 def load_suite(renderer: str | None = None) -> Any:
@@ -26,15 +29,16 @@ def load_suite(renderer: str | None = None) -> Any:
 
     Without a renderer there is none to be found, and no display that could be missing.
     """
-    before = os.environ.get(_VARIABLE)
-    os.environ[_VARIABLE] = renderer or _NO_RENDERER
-    try:
-        from dm_control import suite
-    finally:
-        if before is None:
-            del os.environ[_VARIABLE]
-        else:
-            os.environ[_VARIABLE] = before
+    with _IMPORTING:
+        before = os.environ.get(_VARIABLE)
+        os.environ[_VARIABLE] = renderer or _NO_RENDERER
+        try:
+            from dm_control import suite
+        finally:
+            if before is None:
+                del os.environ[_VARIABLE]
+            else:
+                os.environ[_VARIABLE] = before
     return suite
 
 

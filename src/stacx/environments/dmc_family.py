@@ -86,10 +86,15 @@ _RANGES: dict[str, Range] = {
 
 
 def names() -> dict[str, str | None]:
-    """Every task of the suite. Raises `ImportError` if neither engine is installed."""
+    """Every task of the suite, and why it cannot be trained on (None: it can).
+
+    Raises `ImportError` if neither engine is installed.
+    """
     _installed_engines()
     return {
-        f"{domain}-{task}": None for domain, (_, tasks) in DOMAINS.items() for task in tasks.split()
+        f"{domain}-{task}": "its controls have no bounds" if domain == "lqr" else None
+        for domain, (_, tasks) in DOMAINS.items()
+        for task in tasks.split()
     }
 
 

@@ -21,6 +21,8 @@ from stacx.environments.dm_control_engine import DMControl, load_task
 from stacx.environments.host import HostEnvironment
 from stacx.environments.workers import batch_of
 
+_LARGEST = 480
+"""What MuJoCo's buffer is high."""
 SETTINGS: dict[str, int] = {"size": 84, "camera": 0, "action_repeat": 1, "frame_stack": 1}
 """Height and width in pixels, number of the camera, steps of the task that an action is repeated
 for, and pictures that are shown at once. The paper says none of these; 84 and the first camera are
@@ -89,7 +91,8 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
         ConfigError: if an argument is unknown or out of range, or nothing can be drawn here.
     """
     env, (domain, task) = f"dmc-pixels:{name}", name.split("-")
-    check(env, arguments, {name: whole(0 if name == "camera" else 1) for name in SETTINGS})
+    ranges = dict.fromkeys(SETTINGS, whole(1))
+    check(env, arguments, ranges | {"size": whole(1, _LARGEST), "camera": whole(0)})
     settings = SETTINGS | arguments
     camera = settings.pop("camera")
     renderer = rendering.renderer(env)

@@ -49,7 +49,7 @@ class PlaygroundState(NamedTuple):
     playground: Any
     """Playground's own state."""
     steps: Int[Array, ""]
-    """Since the episode began."""
+    """Of Playground's, since the episode began: `action_repeat` as many as of the agent's."""
 
 
 class PlaygroundEnvironment:
@@ -91,7 +91,7 @@ class PlaygroundEnvironment:
         self, key: PRNGKeyArray, state: EnvironmentState, action: Float[Array, " A"]
     ) -> tuple[EnvironmentState, Timestep]:
         del key  # Playground's state has its own
-        before, steps = state.playground, state.steps + 1
+        before, steps = state.playground, state.steps + self._action_repeat
 
         def once(playground: Any, _: None) -> tuple[Any, Array]:
             stepped = self._environment.step(playground, action)
@@ -130,6 +130,9 @@ def make(name: str, arguments: dict[str, Any]) -> PlaygroundEnvironment:
         ConfigError: if an argument is unknown or out of range.
     """
     check(f"playground:{name}", arguments, _RANGES)
+    buffers = sorted({"naconmax", "njmax"} & set(arguments))
+    if buffers and arguments.get("impl") != "warp":
+        raise ConfigError(f"playground:{name}: {buffers[0]} has no effect without impl warp")
     suite = _suite()
     config = suite.get_default_config(name)
     config.update({"impl": IMPLEMENTATIONS[0]} | arguments)

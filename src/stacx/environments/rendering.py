@@ -11,8 +11,9 @@ from stacx.errors import ConfigError
 
 _RENDERERS = {"egl": "libegl1 libegl-mesa0 libgl1-mesa-dri", "osmesa": "libosmesa6"}
 """Those that need no screen, in the order in which they are tried, and their Debian packages."""
-_PATIENCE = 60.0
-"""Seconds until a trial must have drawn; on a slow disk the import alone takes ten."""
+_PATIENCE = 25.0
+"""Seconds until a trial must have drawn; on a slow disk the import alone takes ten. Two trials end
+before an environment must have been made (`env_timeout`), so that a hanging one is named."""
 DM_CONTROL = """
 from dm_control import suite
 picture = suite.load("cartpole", "balance").physics.render(8, 8, camera_id=0)

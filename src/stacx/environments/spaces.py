@@ -103,13 +103,22 @@ def actions_of(space: gymnasium.Space, env: str) -> Actions:
     )
 
 
+_BOUNDLESS = 1e9
+"""A bound as large as this stands for none: dm_control says 1e10, others float32's largest."""
+
+
 def _box_actions(space: spaces.Box, env: str) -> Actions:
     low, high = (bound.astype(np.float32).reshape(-1) for bound in (space.low, space.high))
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+    if not (np.abs([low, high]) < _BOUNDLESS).all():
         raise ConfigError(
             f"{env} has actions without finite bounds ({space}), and a policy has to know how far "
             "it may go: bound them with gymnasium.wrappers.RescaleAction or a "
             "gymnasium.ActionWrapper in a function of your own"
+        )
+    if not (low < high).all():
+        raise ConfigError(
+            f"{env} has actions whose lower bound is not below the upper one ({space}): leave them "
+            "out with a gymnasium.ActionWrapper in a function of your own"
         )
 
     def decode(actions: np.ndarray) -> np.ndarray:

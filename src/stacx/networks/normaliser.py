@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 _CLIP = 10.0
 """In standard deviations, as in OpenAI Baselines' and Gymnasium's wrappers of PPO."""
 _EPSILON = 1e-8
-"""Added to a variance; a component that never changes stays 0."""
+_ROUNDING = 1e-4
+"""Relative to a mean, what may be float32's error: a component that never changes stays near 0."""
 
 
 class Normaliser(eqx.Module):
@@ -33,13 +34,15 @@ class Normaliser(eqx.Module):
     def __call__(self, observations: Float[Array, "N *observation"]) -> Array:
         """Normalised and clipped observations."""
         mean, variance = jax.lax.stop_gradient((self.mean, self.variance))
-        return jnp.clip((observations - mean) / jnp.sqrt(variance + _EPSILON), -_CLIP, _CLIP)
+        least = _EPSILON + (_ROUNDING * mean) ** 2
+        return jnp.clip((observations - mean) / jnp.sqrt(variance + least), -_CLIP, _CLIP)
 
     def after(
         self, observations: Float[Array, "T B *observation"], valid: Float[Array, "T B"]
     ) -> Normaliser:
         """With more observations, but for those whose `valid` is 0 (Chan et al. 1979)."""
         weights = valid.reshape(valid.shape + (1,) * self.mean.ndim)
+        observations = jnp.where(weights > 0, observations, 0.0)  # whatever they are
         new = jnp.sum(valid)
         mean = jnp.sum(weights * observations, (0, 1)) / jnp.maximum(new, 1.0)
         variance = jnp.sum(weights * (observations - mean) ** 2, (0, 1)) / jnp.maximum(new, 1.0)
