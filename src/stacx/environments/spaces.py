@@ -122,7 +122,8 @@ def _box_actions(space: spaces.Box, env: str) -> Actions:
         )
 
     def decode(actions: np.ndarray) -> np.ndarray:
-        return actions.reshape(len(actions), *space.shape).astype(space.dtype)
+        shaped = actions.reshape(len(actions), *space.shape).astype(space.dtype)
+        return np.clip(shaped, space.low, space.high)  # float32 may have rounded a bound
 
     return Actions(Box(tuple(low.tolist()), tuple(high.tolist())), decode)
 
