@@ -142,20 +142,14 @@ def test_a_state_is_drawn(steps):
 
 def test_arguments_that_do_not_fit():
     assert refusal(CARTPOLE, length=3).startswith(
-        f"{CARTPOLE} has no parameter length: --env-args takes impl, episode_length"
+        f"{CARTPOLE} has no parameter length: --env-args takes episode_length, action_repeat"
     )
-    assert refusal(CARTPOLE, impl="mujoco") == f'{CARTPOLE}: impl must be jax or warp, not "mujoco"'
-    assert refusal(CARTPOLE, impl=[]) == f"{CARTPOLE}: impl must be jax or warp, not []"
     assert refusal(CARTPOLE, episode_length=0).endswith(
         "episode_length must be a whole number of at least 1, not 0"
     )
     assert refusal(CARTPOLE, ctrl_dt=0.015) == (
         f"{CARTPOLE}: ctrl_dt (0.015 s) must be a multiple of sim_dt (0.01 s)"
     )
-
-
-def test_warps_buffers_want_warp():
-    assert refusal(CARTPOLE, njmax=5) == f"{CARTPOLE}: njmax has no effect without impl warp"
 
 
 def test_names_that_do_not_fit():

@@ -25,23 +25,11 @@ class GymnaxEnvironment:
     def __init__(self, environment: Any, params: Any):
         self._environment = environment
         self._params = params
-        self._action_space = _action_space(environment, params)
+        self.action_space = _action_space(environment, params)
         space = environment.observation_space(params)
         self._one_hot = int(space.n) if hasattr(space, "n") else None
         _, observation = jax.eval_shape(self.reset, jax.random.key(0))
-        self._observation = observation
-
-    @property
-    def observation_shape(self) -> tuple[int, ...]:
-        return tuple(self._observation.shape)
-
-    @property
-    def observation_dtype(self) -> Any:
-        return self._observation.dtype
-
-    @property
-    def action_space(self) -> ActionSpace:
-        return self._action_space
+        self.observation_shape, self.observation_dtype = observation.shape, observation.dtype
 
     @property
     def gymnax(self) -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ has no time limit of its own; here an episode is truncated after `episode_length
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib
 import importlib.util
@@ -22,8 +23,6 @@ from stacx.environments.arguments import Range, check, number, whole
 from stacx.errors import ConfigError
 from stacx.types import Box, EnvironmentState, Timestep
 
-IMPLEMENTATIONS = ("jax", "warp")
-"""What simulates: MJX in JAX, on any device, or MuJoCo Warp, on NVIDIA's."""
 TASKS = """
     AcrobotSwingup AcrobotSwingupSparse BallInCup CartpoleBalance CartpoleBalanceSparse
     CartpoleSwingup CartpoleSwingupSparse CheetahRun FingerSpin FingerTurnEasy FingerTurnHard
@@ -33,13 +32,10 @@ TASKS = """
 """Listed here, as it takes seconds to import Playground. Its robots' tasks are not among them: they
 clone a repository when they are first made."""
 _RANGES: dict[str, Range] = {
-    "impl": Range(IMPLEMENTATIONS.__contains__, " or ".join(IMPLEMENTATIONS)),
     "episode_length": whole(1),
     "action_repeat": whole(1),
     "ctrl_dt": number(1e-6),
     "sim_dt": number(1e-6),
-    "naconmax": whole(0),
-    "njmax": whole(0),
 }
 
 
@@ -65,22 +61,10 @@ class PlaygroundEnvironment:
         self._episode_length = episode_length
         self._action_repeat = action_repeat
         self.steps_per_second = 1 / (environment.dt * action_repeat)
-        self._observation = jax.eval_shape(self.reset, jax.random.key(0))[1]
-
-    @property
-    def observation_shape(self) -> tuple[int, ...]:
-        return tuple(self._observation.shape)
-
-    @property
-    def observation_dtype(self) -> Any:
-        return self._observation.dtype
-
-    @functools.cached_property
-    def action_space(self) -> Box:
-        """The controls' ranges; MuJoCo clips to them."""
-        model = self._environment.mj_model
-        low, high = model.actuator_ctrlrange.T
-        return Box(tuple(low.tolist()), tuple(high.tolist()))
+        observation = jax.eval_shape(self.reset, jax.random.key(0))[1]
+        self.observation_shape, self.observation_dtype = observation.shape, observation.dtype
+        low, high = environment.mj_model.actuator_ctrlrange.T
+        self.action_space = Box(tuple(low.tolist()), tuple(high.tolist()))
 
     def reset(self, key: PRNGKeyArray) -> tuple[EnvironmentState, Array]:
         # Raw keys: typed ones, kept in its state, could not be stored with a checkpoint.
@@ -114,28 +98,42 @@ class PlaygroundEnvironment:
         Raises:
             ConfigError: if there is no renderer.
         """
+        import mujoco
+
+        model, shown, (data, renderer) = self._environment.mj_model, state.playground, self._stage
+        data.qpos, data.qvel = shown.data.qpos, shown.data.qvel
+        data.mocap_pos, data.mocap_quat = shown.data.mocap_pos, shown.data.mocap_quat
+        mujoco.mj_forward(model, data)
+        renderer.update_scene(data, camera=0)
+        return renderer.render()
+
+    @functools.cached_property
+    def _stage(self) -> tuple[Any, Any]:
+        """A simulation of MuJoCo's to draw, and its renderer, which takes long to make."""
+        import mujoco
+
         _take_renderer(rendering.renderer(self._env, rendering.MUJOCO))
-        picture = self._environment.render(state.playground, height=240, width=320, camera=0)
-        return np.asarray(picture, np.uint8)
+        model = self._environment.mj_model
+        renderer = mujoco.Renderer(model, 240, 320)
+        atexit.register(renderer.close)  # before OpenGL goes
+        return mujoco.MjData(model), renderer
 
 
 def make(name: str, arguments: dict[str, Any]) -> PlaygroundEnvironment:
     """`playground:TASK`.
 
-    Its arguments are `impl`, jax or warp, by default jax, and numbers of Playground's configuration
-    of the task: `episode_length` and `action_repeat`; `ctrl_dt` and `sim_dt`, the seconds that a
-    step and a step of the simulation take; `naconmax` and `njmax`, warp's buffers.
+    Its arguments are numbers of Playground's configuration of the task: `episode_length` and
+    `action_repeat`; `ctrl_dt` and `sim_dt`, the seconds that a step and a step of the simulation
+    take. It is simulated by MJX: Playground's default, Warp, does not run inside JAX's batches of
+    seeds and loops of updates.
 
     Raises:
         ConfigError: if an argument is unknown or out of range.
     """
     check(f"playground:{name}", arguments, _RANGES)
-    buffers = sorted({"naconmax", "njmax"} & set(arguments))
-    if buffers and arguments.get("impl") != "warp":
-        raise ConfigError(f"playground:{name}: {buffers[0]} has no effect without impl warp")
     suite = _suite()
     config = suite.get_default_config(name)
-    config.update({"impl": IMPLEMENTATIONS[0]} | arguments)
+    config.update({"impl": "jax"} | arguments)
     ratio = config.ctrl_dt / config.sim_dt
     if ratio < 1 or abs(ratio - round(ratio)) > 1e-6 * ratio:
         raise ConfigError(
