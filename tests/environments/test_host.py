@@ -67,6 +67,20 @@ def assert_rolled(vector, **wanted):
         np.testing.assert_array_equal(shown[name][:, 0], row, err_msg=name)
 
 
+def test_unstable_physics_count_only_where_a_transition_is_one():
+    vector = scripted([SCRIPT])
+    step = vector.vector.step
+
+    def unstable(actions):
+        *seen, info = step(actions)
+        return *seen, info | {"physics_error": np.ones(1, bool)}
+
+    vector.vector.step = unstable
+    transitions, *_ = roll(vector, 10)
+    np.testing.assert_array_equal(transitions.physics_errors, transitions.valid)
+    assert not transitions.valid.all()
+
+
 def test_next_step_autoreset():
     """Each end is followed by one dummy transition."""
     assert_rolled(

@@ -9,6 +9,7 @@ import pytest
 from gymnasium import spaces
 from support import message_of
 
+from stacx.config import Config
 from stacx.environments import HostVector, make, pixels_family, rendering
 from stacx.environments.dm_control_engine import DMControl
 from stacx.environments.pixels_family import Pixels, picture_space
@@ -110,6 +111,10 @@ def test_another_is_tried_where_one_fails_or_hangs(monkeypatch):
     monkeypatch.setattr(rendering, "_PATIENCE", 1.0)
     trials(monkeypatch, egl="import time; time.sleep(60)", osmesa="pass")
     assert rendering.renderer(ENV) == "osmesa"
+
+
+def test_all_are_tried_before_an_environment_must_have_been_made():
+    assert len(rendering._RENDERERS) * rendering._PATIENCE < Config().env_timeout
 
 
 def test_the_user_s_own_choice_is_the_only_one(monkeypatch):

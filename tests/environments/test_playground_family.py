@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from support import message_of
 
-from stacx.environments import FAMILIES, VectorEnvironment, make, playground_family, rendering
+from stacx.environments import (
+    FAMILIES,
+    VectorEnvironment,
+    drawing,
+    make,
+    playground_family,
+    rendering,
+)
 from stacx.environments.dm_control_engine import load_task
 from stacx.environments.playground_family import PlaygroundState
 from stacx.errors import ConfigError
@@ -125,7 +132,7 @@ def test_actions_are_repeated_and_their_rewards_added_up(steps):
     np.testing.assert_allclose(timestep.reward, rewards, rtol=1e-5)
     assert environment.steps_per_second == pytest.approx(50.0)
     assert not timestep.truncated
-    assert step(keys[0], first._replace(steps=jnp.int32(STEPS - 1)), ACTIONS[:1])[1].truncated
+    assert step(keys[0], first._replace(steps=jnp.int32(STEPS - 2)), ACTIONS[:1])[1].truncated
 
 
 def test_a_state_is_drawn(steps):
@@ -134,10 +141,13 @@ def test_a_state_is_drawn(steps):
     except rendering.NoRendererError as error:
         pytest.skip(str(error))
     state = jax.tree.map(lambda leaf: leaf[0], steps[2][0].environments)
-    picture = short().render(state)
-    assert picture.shape == (240, 320, 3)
+    environment = short()
+    picture = environment.render(state)
+    playgrounds = environment._environment.render(state.playground, 240, 320, camera=0)
+    np.testing.assert_array_equal(picture, playgrounds)
     assert picture.dtype == np.uint8
     assert picture.std() > 1
+    assert drawing.frames_per_second(environment) == pytest.approx(100.0)
 
 
 def test_arguments_that_do_not_fit():
@@ -149,6 +159,14 @@ def test_arguments_that_do_not_fit():
     )
     assert refusal(CARTPOLE, ctrl_dt=0.015) == (
         f"{CARTPOLE}: ctrl_dt (0.015 s) must be a multiple of sim_dt (0.01 s)"
+    )
+
+
+def test_without_playground_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(playground_family.importlib.util, "find_spec", lambda name: None)
+    assert refusal(CARTPOLE) == (
+        f"{CARTPOLE} needs a package that is missing (No module named 'mujoco_playground'): "
+        "pip install '.[playground]' in stacx's project directory"
     )
 
 

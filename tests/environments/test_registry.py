@@ -341,6 +341,7 @@ def branches(self, key, state, action):
         ),
         (steps(reward=1), ": the reward of step is int32[], not a scalar of a floating type"),
         (steps(reward=jnp.zeros(1)), ": the reward of step is float32[1], not a scalar of a fl"),
+        (steps(physics_error=0), ": physics_error is int32[], not bool[] (a truth value)"),
         (steps(terminated=0.0), ": terminated is float32[], not bool[] (a truth value)"),
         (steps(truncated=jnp.zeros(1, bool)), ": truncated is bool[1], not bool[] (a truth value)"),
         (steps(state={"time": 0}), ": the state of step is PyTreeDef("),

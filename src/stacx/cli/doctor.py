@@ -16,7 +16,7 @@ _PACKAGES = (
     *("gymnax", "gymnasium", "flax", "tyro", "rich", "tensorboardX", "matplotlib", "pillow"),
 )
 
-_OF_ENGINES = ("ale-py", "Box2D", "dm_control", "envpool", "mujoco")
+_OF_ENGINES = ("ale-py", "Box2D", "dm_control", "envpool", "mujoco", "mujoco-mjx", "playground")
 """Packages that may be missing; the engines say what to do about it."""
 
 

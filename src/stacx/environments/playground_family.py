@@ -67,8 +67,7 @@ class PlaygroundEnvironment:
         self.action_space = Box(tuple(low.tolist()), tuple(high.tolist()))
 
     def reset(self, key: PRNGKeyArray) -> tuple[EnvironmentState, Array]:
-        # Raw keys: typed ones, kept in its state, could not be stored with a checkpoint.
-        state = self._environment.reset(jax.random.key_data(key))
+        state = self._environment.reset(key)
         return PlaygroundState(state, jnp.zeros((), jnp.int32)), state.obs
 
     def step(

@@ -44,7 +44,7 @@ class Normaliser(eqx.Module):
         weights = valid.reshape(valid.shape + (1,) * self.mean.ndim)
         observations = jnp.where(weights > 0, observations, 0.0)  # whatever they are
         new = jnp.sum(valid)
-        mean = jnp.sum(weights * observations, (0, 1)) / jnp.maximum(new, 1.0)
+        mean = jnp.sum(observations, (0, 1)) / jnp.maximum(new, 1.0)
         variance = jnp.sum(weights * (observations - mean) ** 2, (0, 1)) / jnp.maximum(new, 1.0)
         count = self.count + new
         share = new / jnp.maximum(count, 1.0)
