@@ -89,3 +89,21 @@ def test_an_episode_of_another_body_is_as_long():
     while not current.step(np.zeros(6)).last():
         steps += 1
     assert steps == 1000
+
+
+@pytest.mark.parametrize("domain", PARAMETERS)
+def test_bodies_at_their_limits_can_be_simulated(domain):
+    low, nominal, high = (
+        PARAMETERS[domain].limits[0],
+        PARAMETERS[domain].nominal,
+        PARAMETERS[domain].limits[1],
+    )
+    assert low < nominal < high
+    for value in (low, high):
+        environment = load_task(domain, PARAMETERS[domain].tasks[-1], 0)
+        begin = changing(environment, domain, Body(value, value, 1), np.random.default_rng(0))
+        for _ in range(3):
+            current = begin()
+            current.reset()
+            for _ in range(20):  # raises where the simulation becomes unstable
+                current.step(np.ones(current.action_spec().shape))

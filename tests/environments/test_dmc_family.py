@@ -177,12 +177,18 @@ def test_seeds_decide_the_episodes(walker):
     vector.close()
 
 
-def test_unstable_physics_end_an_episode_and_are_counted():
+@pytest.mark.parametrize("broken", ["action", "qpos", "qvel"])
+def test_unstable_physics_end_an_episode_and_are_counted(broken):
     environment = DMControl(unchanging(lambda seed: load_task("walker", "walk", seed)))
     environment.reset(seed=0)
     seen, reward, *_ = environment.step(np.zeros(6))
     assert reward > 0
-    unstable = environment.step(np.full(6, np.nan))
+    action = np.zeros(6)
+    if broken == "action":
+        action[:] = np.nan
+    else:
+        getattr(environment._environment.physics.data, broken)[2] = np.nan
+    unstable = environment.step(action)
     assert unstable[1:] == (0.0, False, True, {"physics_error": True})
     np.testing.assert_array_equal(unstable[0]["velocity"], seen["velocity"])
     assert np.isfinite(environment.reset()[0]["velocity"]).all()
@@ -330,20 +336,27 @@ WALKER = "dmc:walker-walk"
             "observation_noise must be a number of at least 0, not -",
         ),
         ('{"clear_buffers": 1}', "clear_buffers must be true or false, not 1"),
-        ('{"body": 0.3}', "body must be two positive numbers, the first not above the second"),
-        (
-            '{"body": [0.3, 0.2]}',
-            "body must be two positive numbers, the first not above",
-        ),
+        ('{"body": 0.3}', "body must be two numbers, the first not above the second"),
+        ('{"body": [0.3, 0.2]}', "body must be two numbers, the first not above"),
         (
             '{"body": [0, 0.2]}',
-            "body must be two positive numbers, the first not above",
+            "body, its thigh_length (usually 0.225), must be from 0.02 to 2, not [0, 0.2]",
+        ),
+        (
+            '{"body": [0.2, 3]}',
+            "body, its thigh_length (usually 0.225), must be from 0.02 to 2, not [0.2, 3]",
         ),
         ('{"body_period": 2}', "body_period has no effect without body"),
     ],
 )
 def test_an_argument_out_of_range_is_named(arguments, message):
     assert refusal(WALKER, arguments).startswith(f"{WALKER}: {message}")
+
+
+@pytest.mark.parametrize("env", [WALKER, "rwrl:walker-walk-easy"])
+def test_a_camera_that_the_model_has_not(env):
+    arguments = '{"camera": 2}' if env != WALKER else '{"engine": "dm_control", "camera": 2}'
+    assert refusal(env, arguments) == "the model has 2 cameras, from 0 on: there is no 2"
 
 
 def test_an_unknown_argument_is_told_the_known_ones():

@@ -19,12 +19,16 @@ ENV = "dmc-pixels:cartpole-balance"
 
 
 class Drawn(DMControl):
-    """Stands for a task: picture number n has n in every channel, and step n pays n."""
+    """Stands for a task: picture number n has n in every channel, and step n pays n.
 
-    def __init__(self, length):
+    It becomes unstable at step `breaks`, if there is one.
+    """
+
+    def __init__(self, length, breaks=None):
         self.observation_space = spaces.Dict({"a": spaces.Box(-1, 1, (1,))})
         self.action_space = spaces.Box(-1, 1, (1,))
         self.length, self.time, self.render_mode = length, 0, "rgb_array"
+        self.breaks = breaks
         self.actions = []
 
     def reset(self, *, seed=None, options=None):
@@ -34,6 +38,8 @@ class Drawn(DMControl):
     def step(self, action):
         self.time += 1
         self.actions.append(float(action[0]))
+        if self.time == self.breaks:
+            return {"a": np.zeros(1)}, 0.0, False, True, {"physics_error": True}
         over = self.time == self.length
         return {"a": np.zeros(1)}, float(self.time), False, over, {"physics_error": False}
 
@@ -75,6 +81,15 @@ def test_an_action_is_repeated_and_its_rewards_are_summed():
     assert (shown(observation), reward, terminated, truncated) == ([5], 9.0, False, True)
     assert info == {"physics_error": False}
     assert task.actions == [0.5, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_unstable_physics_are_not_drawn():
+    environment = Pixels(Drawn(10, breaks=4), size=2, action_repeat=3, frame_stack=2)
+    environment.reset()
+    environment.step(np.zeros(1))
+    observation, *rest = environment.step(np.zeros(1))
+    assert shown(observation) == [3, 3]
+    assert rest == [0.0, False, True, {"physics_error": True}]
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +166,13 @@ def test_an_argument_out_of_range_is_named(arguments, message):
     with pytest.raises(ConfigError) as caught:
         make(ENV, arguments)
     assert message_of(caught) == f"{ENV}: {message}"
+
+
+def test_a_camera_that_the_model_has_not(monkeypatch):
+    trials(monkeypatch, egl="pass")
+    with pytest.raises(ConfigError) as caught:
+        make(ENV, '{"camera": 2}')
+    assert message_of(caught) == "the model has 2 cameras, from 0 on: there is no 2"
 
 
 def test_an_unknown_argument_is_told_the_known_ones():

@@ -113,3 +113,26 @@ def test_a_challenge_can_be_changed():
     plain = make("dmc:walker-run", '{"dummy_dimensions": 3}')
     assert plain.observation_shape == (27,)
     assert not plain.batches_itself
+
+
+@pytest.mark.parametrize("name", ["cartpole-swingup-easy", "walker-walk-hard"])
+def test_unstable_physics_end_an_episode_under_challenges(name):
+    """The observation stays what the delays and sensors make of the last good one."""
+    vector = HostVector(make(f"rwrl:{name}"), 2)
+    vector.reset(0)
+    actions = np.zeros((2, *vector.environment.action_space.shape), np.float32)
+    vector.step(actions)
+    task = vector.vector.envs[1].unwrapped
+    task._environment.physics.data.qvel[0] = np.nan
+    transition = vector.step(actions)
+    np.testing.assert_array_equal(transition.physics_errors, [False, True])
+    np.testing.assert_array_equal(transition.ended, [False, True])
+    np.testing.assert_array_equal(transition.discounts, 1.0)
+    assert np.isfinite(vector.observations).all()
+    dummy = vector.step(actions)
+    np.testing.assert_array_equal(dummy.valid, [1.0, 0.0])
+    assert not dummy.physics_errors.any()
+    for _ in range(30):  # the longest delay is over
+        vector.step(actions)
+        assert np.isfinite(vector.observations).all()
+    vector.close()

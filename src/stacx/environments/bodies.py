@@ -49,6 +49,8 @@ class Parameter(NamedTuple):
     name: str
     nominal: float
     """Its value in dm_control, in metres, or a coefficient of friction."""
+    limits: tuple[float, float]
+    """Between which the task can be simulated; wider than what the suite draws from."""
     tasks: tuple[str, ...]
     """The suite's tasks that have this body alone."""
     edit: Edit
@@ -58,13 +60,20 @@ PARAMETERS = {
     "cartpole": Parameter(
         "pole_length",
         1.0,
+        (0.1, 10.0),
         ("balance", "balance_sparse", "swingup", "swingup_sparse"),
         _pole_length,
     ),
-    "walker": Parameter("thigh_length", 0.225, ("stand", "walk", "run"), _thigh_length),
-    "quadruped": Parameter("shin_length", 0.25, ("walk", "run"), _shin_length),
+    "walker": Parameter(
+        "thigh_length", 0.225, (0.02, 2.0), ("stand", "walk", "run"), _thigh_length
+    ),
+    "quadruped": Parameter("shin_length", 0.25, (0.1, 2.5), ("walk", "run"), _shin_length),
     "humanoid": Parameter(
-        "contact_friction", 0.7, ("stand", "walk", "run", "run_pure_state"), _contact_friction
+        "contact_friction",
+        0.7,
+        (0.01, 10.0),
+        ("stand", "walk", "run", "run_pure_state"),
+        _contact_friction,
     ),
 }
 """By domain."""

@@ -16,6 +16,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from stacx.errors import ConfigError
+
 Observation = Mapping[str, np.ndarray]
 
 _NO_RENDERER = "disabled"
@@ -53,6 +55,9 @@ class DMControl(gymnasium.Env):
         begin: from a seed to what returns the `dm_control.rl.control.Environment` of each episode.
         renderer: with which pictures are made: egl or osmesa; None: there are none.
         camera: number of the camera of these.
+
+    Raises:
+        ConfigError: if the model has no such camera.
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012  (as Gymnasium has it)
@@ -70,6 +75,9 @@ class DMControl(gymnasium.Env):
         self.render_mode = "rgb_array" if renderer else None
         self._next = begin(None)
         self._environment = self._next()
+        cameras = self._environment.physics.model.ncam
+        if camera >= cameras:
+            raise ConfigError(f"the model has {cameras} cameras, from 0 on: there is no {camera}")
         specification = self._environment.observation_spec()
         self.observation_space = spaces.Dict(
             OrderedDict((name, _box(part.shape)) for name, part in specification.items())

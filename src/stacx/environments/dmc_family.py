@@ -77,9 +77,9 @@ _RANGES: dict[str, Range] = {
             isinstance(value, list)
             and len(value) == 2
             and all(map(is_number, value))
-            and 0 < value[0] <= value[1]
+            and value[0] <= value[1]
         ),
-        "two positive numbers, the first not above the second",
+        "two numbers, the first not above the second",
     ),
     "body_period": whole(1),
 }
@@ -218,6 +218,14 @@ def _check(env: str, domain: str, task: str, arguments: dict[str, Any]) -> None:
     elif domain not in PARAMETERS or task not in PARAMETERS[domain].tasks:
         bodies = (f"{name}-{task}" for name, body in PARAMETERS.items() for task in body.tasks)
         raise ConfigError(f"{env} has no body that can change: there are {', '.join(bodies)}")
+    else:
+        name, nominal = PARAMETERS[domain].name, PARAMETERS[domain].nominal
+        least, most = PARAMETERS[domain].limits
+        if not least <= arguments["body"][0] <= arguments["body"][1] <= most:
+            raise ConfigError(
+                f"{env}: body, its {name} (usually {nominal:g}), must be from {least:g} to "
+                f"{most:g}, not {json.dumps(arguments['body'])}"
+            )
 
 
 def filmed(env: str, num_envs: int, make_filmed: Callable[..., Any]) -> VectorEnv:

@@ -32,6 +32,8 @@ those of Tassa et al. 2018, and a recurrent agent needs no stack."""
 class Pixels(gymnasium.Wrapper):
     """Shows pictures [size, size, 3 * frame_stack], the newest last, in place of features.
 
+    Where the simulation becomes unstable, the last picture is repeated.
+
     Args:
         env: the task, with a renderer.
         size: height and width.
@@ -62,7 +64,8 @@ class Pixels(gymnasium.Wrapper):
             total += reward
             if terminated or truncated:
                 break
-        self._pictures.append(self._picture())
+        broken = info["physics_error"]
+        self._pictures.append(self._pictures[-1] if broken else self._picture())
         return self._stacked(), total, terminated, truncated, info
 
     def _picture(self) -> np.ndarray:
@@ -103,7 +106,7 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
         del vectorization, film
         return batch_of(make_one, num_envs, env, processes=True)
 
-    undrawn = DMControl(dmc_family.unchanging(load))
+    undrawn = DMControl(dmc_family.unchanging(load), camera=camera)
     taken = undrawn.action_space
     undrawn.close()
     return HostEnvironment(
