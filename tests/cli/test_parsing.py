@@ -52,6 +52,8 @@ class Shape:
     """How many."""
     colour: str = "red"
     """Which."""
+    filled: bool = False
+    """Whether."""
 
     def __post_init__(self):
         if self.sides < 3:
@@ -61,6 +63,14 @@ class Shape:
 def test_arguments_become_a_dataclass():
     assert parse(Shape, ["--sides", "3"], command="draw") == Shape(3)
     assert parse(Shape, ["--colour", "blue"], command="draw", default=Shape(4)) == Shape(4, "blue")
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_switch_can_be_given_whatever_it_was(before):
+    """As a preset or a stored run may have it already."""
+    default = Shape(4, filled=before)
+    for flag, filled in (("--filled", True), ("--no-filled", False)):
+        assert parse(Shape, [flag], command="draw", default=default).filled is filled
 
 
 @pytest.fixture(params=["utf-8", "ascii"], autouse=True)

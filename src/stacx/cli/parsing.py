@@ -53,7 +53,7 @@ def parse(shape: type[T], arguments: Sequence[str], *, command: str, default: T 
                 shape,
                 args=list(arguments),
                 prog=f"stacx {command}",
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+                config=(tyro.conf.OmitArgPrefixes,),
                 **options,
             )
     except SystemExit as stop:
