@@ -1,4 +1,4 @@
-"""Learning on continuous control: DM Control from features and pictures, and the real-world tasks.
+"""Learning on continuous control: DM Control, the real-world tasks, and Gymnasium's.
 
     python experiments/control.py [--output DIR] [--only TASK ...] [--seeds K] [--steps N]
 
@@ -33,9 +33,11 @@ TASKS = {
         settings=SPARSE | {"normalise_observations": True},
     ),
     "real-world": Task("rwrl:cartpole-swingup-easy", 1_000_000, seeds=3, agents=AGENTS),
+    "gym-pendulum": Task("gym:Pendulum-v1", 300_000, seeds=3, agents=AGENTS),
+    "gym-halfcheetah": Task("gym:HalfCheetah-v5", 500_000, seeds=3, agents=AGENTS),
     "pixels": Task(
         "dmc-pixels:cartpole-balance",
-        200_000,
+        150_000,
         seeds=1,
         agents=("impala",),
         settings={"env_args": '{"size": 32, "action_repeat": 4}'},
@@ -55,15 +57,16 @@ A3C = {
     "walker-walk": 311.0,
     "hopper-stand": 27.9,
 }
-"""Scores of A3C after 1e8 steps (Tassa et al. 2018, as in DreamerV2's table): here the line that
-`seconds_to_solved` is about. The real-world task and the pictures have 500, for want of one."""
+"""Scores of A3C after 1e8 steps (Tassa et al. 2018, as in DreamerV2's table)."""
+SOLVED = A3C | {"gym-pendulum": -250.0}
+"""The lines that `seconds_to_solved` is about; 500, for want of a better one, for the others."""
 
 
 def main() -> None:
     """Runs the tasks asked for, and adds them to the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("runs/control"))
-    parser.add_argument("--only", nargs="*", choices=TASKS, default=list(TASKS)[:6])
+    parser.add_argument("--only", nargs="*", choices=TASKS, default=list(TASKS)[:8])
     parser.add_argument("--seeds", type=int, help="instead of the task's own number")
     parser.add_argument("--steps", type=int, help="instead of the task's own number")
     arguments = parser.parse_args()
@@ -72,7 +75,7 @@ def main() -> None:
         task = dataclasses.replace(
             task, seeds=arguments.seeds or task.seeds, steps=arguments.steps or task.steps
         )
-        run_task("control", name, task, A3C.get(name, 500.0), arguments.output)
+        run_task("control", name, task, SOLVED.get(name, 500.0), arguments.output)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import pytest
 
 from stacx.agents import AGENTS, ENVIRONMENTS, METAPARAMETERS, SUITES, Agent, suite_of
 from stacx.config import Config
-from stacx.environments import FAMILIES
+from stacx.environments import FAMILIES, make
+from stacx.types import Box
 
 SHARED = {  # Table 3, column "Value", and Table 2
     "rmsprop_decay": 0.99,
@@ -110,6 +111,11 @@ def test_special_environments_exist_and_their_settings_too():
         ("atari:Breakout", "atari"),
         ("gym:LunarLander-v3", "classic"),
         ("playground:CartpoleBalance", "control"),
+        ("gym:Pendulum-v1", "continuous"),
+        ("gym:phys2d/Pendulum-v0", "continuous"),
+        ("gymnax:Reacher-misc", "continuous"),
+        ("gym:my_module:Reacher-v7", "continuous"),
+        ("my_module:Reacher", "classic"),
         ("dmc:walker-walk", "control"),
         ("dmc-pixels:walker-walk", "control"),
         ("rwrl:walker-walk-easy", "control"),
@@ -119,3 +125,20 @@ def test_special_environments_exist_and_their_settings_too():
 def test_the_suite_follows_from_the_environments_family(env, suite):
     assert suite_of(env) == suite
     assert Config(env=env).suite == suite
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_suite_knows_where_gymnasium_s_and_gymnax_s_actions_are_numbers():
+    """All but CarRacing, whose observations are pictures."""
+    continuous = set()
+    for family in ("gym", "gymnax"):
+        for name, obstacle in FAMILIES[family].names().items():
+            if obstacle is None and not name.endswith("-MinAtar"):
+                env = f"{family}:{name}"
+                if isinstance(make(env).action_space, Box):
+                    continuous.add(env)
+                    assert suite_of(env) == "continuous" or env == "gym:CarRacing-v3"
+                else:
+                    assert suite_of(env) == "classic"
+    assert len(continuous) > 25

@@ -70,6 +70,22 @@ _SMALL_NETWORK = {
     "head_init": Setting(0.01, "heads start alike, near uniform; docs/results/classic.md"),
 }
 
+_CONTROL = _PAPER_EVERYWHERE | {
+    "steps": Setting(30_000_000, "Table 3"),
+    "num_envs": Setting(24, "Table 3, m"),
+    "num_actors": Setting(2, "one infers while the other's environments step"),
+    "trajectory_length": Setting(40, "Table 3, n"),
+    "overlap": Setting(30, "Table 3"),
+    "gamma": Setting(0.99, "Table 3"),
+    "learning_rate": Setting(1e-3, "Table 3"),
+    "end_learning_rate": Setting(1e-4, "Table 3"),
+    "torso": Setting("mlp", "Table 2"),
+    "channels": Setting((32, 32, 32), "Table 2; used by resnet"),
+    "lstm_size": Setting(256, "Table 2"),
+    "downsampling": Setting("strides", "Table 2, pixels control; used by resnet"),
+    "reward_scale": Setting(0.1, "not in the paper; docs/results/control.md"),
+}
+
 SUITES: dict[str, dict[str, Setting]] = {
     "classic": _PAPER_EVERYWHERE
     | _SMALL_NETWORK
@@ -101,29 +117,27 @@ SUITES: dict[str, dict[str, Setting]] = {
         "reward_clip": Setting(1.0, "IMPALA, Table G.1"),
         "torso": Setting("resnet", "Table 2"),
     },
-    "control": _PAPER_EVERYWHERE
+    "control": _CONTROL,
+    "continuous": _CONTROL
     | {
-        "steps": Setting(30_000_000, "Table 3"),
-        "num_envs": Setting(24, "Table 3, m"),
-        "num_actors": Setting(2, "one infers while the other's environments step"),
-        "trajectory_length": Setting(40, "Table 3, n"),
-        "overlap": Setting(30, "Table 3"),
-        "gamma": Setting(0.99, "Table 3"),
-        "learning_rate": Setting(1e-3, "Table 3"),
-        "end_learning_rate": Setting(1e-4, "Table 3"),
-        "torso": Setting("mlp", "Table 2"),
-        "channels": Setting((32, 32, 32), "Table 2; used by resnet"),
-        "lstm_size": Setting(256, "Table 2"),
-        "downsampling": Setting("strides", "Table 2, pixels control; used by resnet"),
-        "reward_scale": Setting(0.1, "not in the paper; docs/results/control.md"),
+        "steps": Setting(1_000_000, "Pendulum is solved, and HalfCheetah runs, by then"),
+        "lstm_size": Setting(0, "tuned for IMPALA, docs/results/control.md"),
+        "lambda_": Setting(0.95, "tuned for IMPALA, docs/results/control.md"),
+        "normalise_observations": Setting(True, "units differ; docs/results/control.md"),
+        "rmsprop_initial": Setting(1.0, "else policies get stuck; docs/results/control.md"),
     },
 }
 
 FAMILIES: dict[str, dict[str, Setting]] = {
-    "dmc-pixels": {"torso": Setting("resnet", "Table 2, pixels control")},
+    "dmc-pixels": {
+        "torso": Setting("resnet", "Table 2, pixels control"),
+        "num_actors": Setting(1, "every environment is a process: half as many"),
+    },
 }
 """Where a family of environments differs from its suite."""
 
+
+_PENDULUM = {"reward_scale": Setting(0.01, "tuned for IMPALA, docs/results/control.md")}
 
 ENVIRONMENTS: dict[str, dict[str, Setting]] = {
     "gymnax:CartPole-v1": {
@@ -144,6 +158,8 @@ ENVIRONMENTS: dict[str, dict[str, Setting]] = {
     },
     "gymnax:MountainCar-v0": {"reward_scale": Setting(0.02, "returns of hundreds; not tuned")},
     "gymnax:MemoryChain-bsuite": {"lstm_size": Setting(64, "the task needs memory")},
+    "gym:Pendulum-v1": _PENDULUM,
+    "gymnax:Pendulum-v1": _PENDULUM,
 }
 """Where one environment differs from its suite."""
 
@@ -157,9 +173,28 @@ _SUITE_OF_FAMILY = {
     "rwrl": "control",
 }
 
+_CONTINUOUS = (
+    *("Pendulum", "MountainCarContinuous", "LunarLanderContinuous"),
+    *("BipedalWalker", "BipedalWalkerHardcore", "PointRobot"),
+    *("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "InvertedDoublePendulum"),
+    *("InvertedPendulum", "Pusher", "Reacher", "Swimmer", "Walker2d"),
+)
+"""Gymnasium's and gymnax's environments whose actions are numbers and observations features."""
+
 
 def suite_of(env: str) -> str:
-    """The suite preset for an environment id: by family, and `minatar` for the MinAtar games."""
+    """The suite preset for an environment id.
+
+    By family, but `minatar` for the MinAtar games, and `continuous` where Gymnasium's and gymnax's
+    actions are numbers.
+    """
     if env.endswith("-MinAtar"):
         return "minatar"
+    if env.startswith(("gym:", "gymnax:")) and _without_version(env) in _CONTINUOUS:
+        return "continuous"
     return _SUITE_OF_FAMILY.get(env.partition(":")[0], "classic")
+
+
+def _without_version(env: str) -> str:
+    """`Pendulum` of `gym:Pendulum-v1` and `gym:phys2d/Pendulum-v0`, `Reacher` of `Reacher-misc`."""
+    return env.rpartition(":")[2].rpartition("/")[2].partition("-")[0]

@@ -43,7 +43,8 @@ class Config:
     agent: str = "stacx"
     """impala, stac, impala-aux or stacx: sets `tune` and `heads`."""
     suite: str = _PRESET
-    """Preset of all other settings: classic, minatar, atari or control. By environment family."""
+    """Preset of all other settings: classic, minatar, atari, control (the paper's, for DM Control)
+    or continuous (for other environments whose actions are numbers). By environment family."""
     steps: int = _PRESET
     """Environment steps to train for, over all parallel environments."""
     seed: int = 0

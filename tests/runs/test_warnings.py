@@ -1,5 +1,7 @@
 """A run that goes on, but should be looked at, says so in a warning, even if it is quiet."""
 
+import warnings
+
 import jax.numpy as jnp
 import pytest
 from support import Walk, as_module
@@ -77,3 +79,23 @@ def test_an_environment_whose_episodes_never_end(warnings_of, monkeypatch):
 def test_a_first_episode_may_be_late(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_ENDLESS_STEPS", 0)
     stacx.train(tiny_config(), tmp_path / "run", quiet=True)
+
+
+class Robot(Walk):
+    action_space = stacx.Box((-1.0,), (1.0,))
+
+    def step(self, key, state, action):
+        return super().step(key, state, jnp.int32(action[0] > 0))
+
+
+def test_a_preset_for_choices_is_not_for_numbers(warnings_of, monkeypatch, tmp_path):
+    env = as_module(monkeypatch, Robot=Robot) + ":Robot"
+    (message,) = warnings_of(env=env)
+    assert message == (
+        f"actions of {env} are numbers, and the preset `classic` is made for choices: "
+        "--suite continuous may suit it better"
+    )
+    config = tiny_config(env=env, suite="continuous", overlap=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", stacx.TrainingWarning)
+        stacx.train(config, tmp_path / "continuous", quiet=True)

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from stacx import environments
+from stacx.agents import suite_of
 from stacx.config import Config
 from stacx.errors import (
     BrokenEnvironmentError,
@@ -35,6 +36,7 @@ from stacx.runtimes.actor_learner import ActorLearnerRuntime
 from stacx.runtimes.base import Runtime, TrainState
 from stacx.runtimes.compilation import enable_compile_cache, run_cpu_programs_at_once
 from stacx.runtimes.on_device import OnDeviceRuntime
+from stacx.types import Box
 
 _CHUNK_SECONDS = 0.5
 """How long the compiled program runs before the host looks at signals."""
@@ -107,6 +109,15 @@ def train(
 def _make_runtime(config: Config) -> Runtime:
     """On-device for environments in JAX, actors and a learner for those of the host."""
     environment = environments.make(config.env, config.env_args, seconds=config.env_timeout)
+    if config.suite == suite_of(config.env) == "classic" and isinstance(
+        environment.action_space, Box
+    ):
+        warnings.warn(
+            f"actions of {config.env} are numbers, and the preset `classic` is made for choices: "
+            "--suite continuous may suit it better",
+            TrainingWarning,
+            stacklevel=3,
+        )
     if isinstance(environment, environments.HostEnvironment):
         return ActorLearnerRuntime(config, environment)
     return OnDeviceRuntime(config, environment)
