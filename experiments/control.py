@@ -37,10 +37,13 @@ TASKS = {
     "gym-halfcheetah": Task("gym:HalfCheetah-v5", 500_000, seeds=3, agents=AGENTS),
     "pixels": Task(
         "dmc-pixels:cartpole-balance",
-        150_000,
+        100_000,
         seeds=1,
         agents=("impala",),
-        settings={"env_args": '{"size": 32, "action_repeat": 4}'},
+        settings={
+            "env_args": '{"size": 32, "action_repeat": 4, "shadows": false}',
+            "num_envs": 8,
+        },
     ),
     "finger-spin": Task("dmc:finger-spin", 1_000_000, seeds=3, agents=AGENTS),
     "cheetah-run": Task("dmc:cheetah-run", 1_000_000, seeds=3, agents=AGENTS),

@@ -43,7 +43,7 @@ class Drawn(DMControl):
         over = self.time == self.length
         return {"a": np.zeros(1)}, float(self.time), False, over, {"physics_error": False}
 
-    def picture(self, height, width):
+    def picture(self, height, width, *, shadows):
         return np.full((height, width, 3), self.time, np.uint8)
 
 
@@ -57,7 +57,7 @@ def shown(observation):
 
 
 def test_pictures_are_stacked_with_the_newest_last():
-    environment = Pixels(Drawn(10), size=2, action_repeat=1, frame_stack=3)
+    environment = Pixels(Drawn(10), size=2, action_repeat=1, frame_stack=3, shadows=True)
     observation, info = environment.reset(seed=4)
     assert info == {"seed": 4}
     assert environment.observation_space == picture_space(2, 3)
@@ -73,7 +73,7 @@ def test_pictures_are_stacked_with_the_newest_last():
 
 def test_an_action_is_repeated_and_its_rewards_are_summed():
     task = Drawn(5)
-    environment = Pixels(task, size=2, action_repeat=3, frame_stack=1)
+    environment = Pixels(task, size=2, action_repeat=3, frame_stack=1, shadows=True)
     environment.reset()
     observation, reward, terminated, truncated, info = environment.step(np.full(1, 0.5))
     assert (shown(observation), reward, terminated, truncated) == ([3], 6.0, False, False)
@@ -84,7 +84,7 @@ def test_an_action_is_repeated_and_its_rewards_are_summed():
 
 
 def test_unstable_physics_are_not_drawn():
-    environment = Pixels(Drawn(10, breaks=4), size=2, action_repeat=3, frame_stack=2)
+    environment = Pixels(Drawn(10, breaks=4), size=2, action_repeat=3, frame_stack=2, shadows=True)
     environment.reset()
     environment.step(np.zeros(1))
     observation, *rest = environment.step(np.zeros(1))
@@ -159,6 +159,7 @@ def test_where_nothing_draws_the_packages_are_named(monkeypatch):
         ('{"size": 481}', "size must be a whole number from 1 to 480, not 481"),
         ('{"camera": -1}', "camera must be a whole number of at least 0, not -1"),
         ('{"frame_stack": "two"}', 'frame_stack must be a whole number of at least 1, not "two"'),
+        ('{"shadows": 0}', "shadows must be true or false, not 0"),
         ('{"action_repeat": 1.5}', "action_repeat must be a whole number of at least 1, not 1.5"),
     ],
 )
@@ -190,12 +191,13 @@ def can_draw() -> bool:
 
 
 @pytest.mark.slow
-def test_another_camera_sees_something_else():
+@pytest.mark.parametrize("other", [{"camera": 1}, {"shadows": False}])
+def test_another_camera_and_no_shadows_look_different(other):
     if not can_draw():
         pytest.skip("nothing draws here")
     seen = []
-    for camera in (0, 1, 1):
-        vector = HostVector(make(ENV, json.dumps({"size": 32, "camera": camera})), 1)
+    for settings in ({}, other, other):
+        vector = HostVector(make(ENV, json.dumps({"size": 32} | settings)), 1)
         vector.reset(0)
         seen.append(vector.observations.copy())
         vector.close(terminate=True)

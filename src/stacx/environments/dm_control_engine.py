@@ -6,7 +6,9 @@ renderer when it first imports dm_control, and a renderer may hang.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -24,6 +26,10 @@ _NO_RENDERER = "disabled"
 _VARIABLE = "MUJOCO_GL"
 _IMPORTING = threading.Lock()
 """Actors make their environments in threads; the variable is the process's."""
+_M_MMAP_THRESHOLD = -3
+"""Of `mallopt` in glibc's malloc.h."""
+_LARGE = 4 * 2**20
+"""Bytes: a model of the suite is larger, most of it textures."""
 
 
 def load_suite(renderer: str | None = None) -> Any:
@@ -32,6 +38,7 @@ def load_suite(renderer: str | None = None) -> Any:
     Without a renderer there is none to be found, and no display that could be missing.
     """
     with _IMPORTING:
+        _give_large_blocks_back()
         before = os.environ.get(_VARIABLE)
         os.environ[_VARIABLE] = renderer or _NO_RENDERER
         try:
@@ -42,6 +49,18 @@ def load_suite(renderer: str | None = None) -> Any:
             else:
                 os.environ[_VARIABLE] = before
     return suite
+
+
+def _give_large_blocks_back() -> None:
+    """What is freed of the size of a model returns to the system.
+
+    By default glibc keeps it for the thread that had it, which multiplies the memory of models that
+    actors make in threads, and that change between episodes.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another C library has none
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 class DMControl(gymnasium.Env):
@@ -111,9 +130,12 @@ class DMControl(gymnasium.Env):
     def render(self) -> Any:
         return self.picture(240, 320)
 
-    def picture(self, height: int, width: int) -> np.ndarray:
+    def picture(self, height: int, width: int, *, shadows: bool = True) -> np.ndarray:
         """What the camera sees, [height, width, 3]."""
-        picture = self._environment.physics.render(height, width, camera_id=self._camera)
+        flags = {"shadow": shadows}
+        picture = self._environment.physics.render(
+            height, width, camera_id=self._camera, render_flag_overrides=flags
+        )
         return np.asarray(picture, np.uint8)
 
     def close(self) -> None:

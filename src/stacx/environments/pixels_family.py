@@ -16,17 +16,24 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from stacx.environments import dmc_family, rendering
-from stacx.environments.arguments import check, whole
+from stacx.environments.arguments import TRUTH, check, whole
 from stacx.environments.dm_control_engine import DMControl, load_task
 from stacx.environments.host import HostEnvironment
 from stacx.environments.workers import batch_of
 
 _LARGEST = 480
 """What MuJoCo's buffer is high."""
-SETTINGS: dict[str, int] = {"size": 84, "camera": 0, "action_repeat": 1, "frame_stack": 1}
+SETTINGS: dict[str, Any] = {
+    "size": 84,
+    "camera": 0,
+    "action_repeat": 1,
+    "frame_stack": 1,
+    "shadows": True,
+}
 """Height and width in pixels, number of the camera, steps of the task that an action is repeated
-for, and pictures that are shown at once. The paper says none of these; 84 and the first camera are
-those of Tassa et al. 2018, and a recurrent agent needs no stack."""
+for, pictures that are shown at once, and whether things have shadows. The paper says none of these;
+84, the first camera and shadows are those of Tassa et al. 2018, and a recurrent agent needs no
+stack."""
 
 
 class Pixels(gymnasium.Wrapper):
@@ -39,13 +46,17 @@ class Pixels(gymnasium.Wrapper):
         size: height and width.
         action_repeat: steps of the task in one of this; rewards are summed.
         frame_stack: how many pictures; an episode's first one stands for those before it.
+        shadows: whether things have them.
     """
 
-    def __init__(self, env: DMControl, *, size: int, action_repeat: int, frame_stack: int):
+    def __init__(
+        self, env: DMControl, *, size: int, action_repeat: int, frame_stack: int, shadows: bool
+    ):
         super().__init__(env)
         self._task = env
         self._size = size
         self._action_repeat = action_repeat
+        self._shadows = shadows
         self._pictures: deque[np.ndarray] = deque(maxlen=frame_stack)
         self.observation_space = picture_space(size, frame_stack)
 
@@ -69,14 +80,14 @@ class Pixels(gymnasium.Wrapper):
         return self._stacked(), total, terminated, truncated, info
 
     def _picture(self) -> np.ndarray:
-        return self._task.picture(self._size, self._size)
+        return self._task.picture(self._size, self._size, shadows=self._shadows)
 
     def _stacked(self) -> np.ndarray:
         return np.concatenate(self._pictures, axis=-1)
 
 
 def _make_one(
-    load: Callable[[int | None], Any], settings: dict[str, int], *, renderer: str, camera: int
+    load: Callable[[int | None], Any], settings: dict[str, Any], *, renderer: str, camera: int
 ) -> gymnasium.Env:
     drawn = DMControl(dmc_family.unchanging(load), renderer=renderer, camera=camera)
     return Pixels(drawn, **settings)
@@ -95,7 +106,8 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
     """
     env, (domain, task) = f"dmc-pixels:{name}", name.split("-")
     ranges = dict.fromkeys(SETTINGS, whole(1))
-    check(env, arguments, ranges | {"size": whole(1, _LARGEST), "camera": whole(0)})
+    ranges |= {"size": whole(1, _LARGEST), "camera": whole(0), "shadows": TRUTH}
+    check(env, arguments, ranges)
     settings = SETTINGS | arguments
     camera = settings.pop("camera")
     renderer = rendering.renderer(env)
