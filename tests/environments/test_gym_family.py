@@ -52,6 +52,25 @@ def test_arguments_go_to_gymnasium():
     assert "cannot be made: TypeError" in refusal("gym:CartPole-v1", '{"gravity": 1}')
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("env", "arguments"),
+    [("gym:HalfCheetah-v5", "{}"), ("dmc:cheetah-run", '{"engine": "dm_control"}')],
+)
+def test_mujoco_does_not_repeat_what_is_deprecated_for_every_environment(
+    env, arguments, vectorization, capfd, caplog, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    vector = HostVector(make(env, arguments), 2, vectorization=vectorization)
+    vector.reset(0)
+    vector.close()
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")
+    assert caplog.messages == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_environments_own_batch_is_used_where_there_is_one():
     cartpole, car = make("gym:CartPole-v1"), make("gym:MountainCar-v0")
     assert isinstance(engine(cartpole), CartPoleVectorEnv)

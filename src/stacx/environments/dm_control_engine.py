@@ -18,6 +18,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from stacx.environments.mujoco_warnings import leave_out_deprecations
 from stacx.errors import ConfigError
 
 Observation = Mapping[str, np.ndarray]
@@ -48,6 +49,7 @@ def load_suite(renderer: str | None = None) -> Any:
                 del os.environ[_VARIABLE]
             else:
                 os.environ[_VARIABLE] = before
+        leave_out_deprecations()
     return suite
 
 

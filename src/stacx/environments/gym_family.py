@@ -13,6 +13,7 @@ from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import VectorEnv
 
 from stacx.environments.host import HostEnvironment, resets_in_same_step
+from stacx.environments.mujoco_warnings import leave_out_deprecations
 from stacx.environments.workers import batch_of
 from stacx.errors import ConfigError
 
@@ -27,7 +28,9 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
     The environment's own vector entry point is used if it takes all of them.
     """
     spec = gymnasium.spec(name.rpartition(":")[2])
-    make_one = functools.partial(gymnasium.make, name, **arguments)
+    mujoco = isinstance(spec.entry_point, str) and "gymnasium.envs.mujoco" in spec.entry_point
+    create = _with_quiet_mujoco if mujoco else gymnasium.make
+    make_one = functools.partial(create, name, **arguments)
     make_many = None
     if spec.vector_entry_point is not None and not spec.additional_wrappers:
         entry_point: Any = spec.vector_entry_point
@@ -38,6 +41,11 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
             )
     first = make_one()
     return _of_single(f"gym:{name}", make_one, first, make_many=make_many, drawn=_DRAWN)
+
+
+def _with_quiet_mujoco(name: str, **arguments: Any) -> gymnasium.Env:
+    leave_out_deprecations()
+    return gymnasium.make(name, **arguments)
 
 
 def from_function(

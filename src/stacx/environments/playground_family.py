@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from stacx.environments import rendering
 from stacx.environments.arguments import Range, check, number, whole
+from stacx.environments.mujoco_warnings import leave_out_deprecations
 from stacx.errors import ConfigError
 from stacx.types import Box, EnvironmentState, Timestep
 
@@ -139,6 +140,7 @@ def make(name: str, arguments: dict[str, Any]) -> PlaygroundEnvironment:
             f"playground:{name}: ctrl_dt ({config.ctrl_dt:g} s) must be a multiple of sim_dt "
             f"({config.sim_dt:g} s)"
         )
+    leave_out_deprecations()
     environment = suite.load(name, config=config)
     length, repeat = config.episode_length, config.action_repeat
     return PlaygroundEnvironment(f"playground:{name}", environment, length, repeat)
