@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from stacx.agents import AGENTS, ENVIRONMENTS, METAPARAMETERS, SUITES, Agent, suite_of
+from stacx.agents import FAMILIES as OF_FAMILIES
 from stacx.config import Config
 from stacx.environments import FAMILIES, make
 from stacx.types import Box
@@ -84,7 +85,7 @@ def test_every_suite_sets_every_setting_that_has_no_default():
 
 
 def test_every_number_has_a_source():
-    for settings in (*SUITES.values(), *ENVIRONMENTS.values()):
+    for settings in (*SUITES.values(), *OF_FAMILIES.values(), *ENVIRONMENTS.values()):
         assert all(setting.source for setting in settings.values())
 
 
@@ -93,7 +94,9 @@ def test_pictures_of_control_have_the_papers_network():
     config = Config(env="dmc-pixels:walker-walk")
     assert (config.torso, config.downsampling, config.channels) == ("resnet", "strides", (32,) * 3)
     assert config.lstm_size == 256
+    assert config.num_actors == 1  # every environment is a process
     assert Config(env="dmc:walker-walk").torso == "mlp"
+    assert Config(env="dmc:walker-walk").num_actors == 2
 
 
 def test_special_environments_exist_and_their_settings_too():
@@ -114,7 +117,7 @@ def test_special_environments_exist_and_their_settings_too():
         ("gym:Pendulum-v1", "continuous"),
         ("gym:phys2d/Pendulum-v0", "continuous"),
         ("gymnax:Reacher-misc", "continuous"),
-        ("gym:my_module:Reacher-v7", "continuous"),
+        ("gym:my_module:Reacher-v7", "classic"),
         ("my_module:Reacher", "classic"),
         ("dmc:walker-walk", "control"),
         ("dmc-pixels:walker-walk", "control"),

@@ -190,11 +190,12 @@ def suite_of(env: str) -> str:
     """
     if env.endswith("-MinAtar"):
         return "minatar"
-    if env.startswith(("gym:", "gymnax:")) and _without_version(env) in _CONTINUOUS:
+    family, _, name = env.partition(":")
+    if family in ("gym", "gymnax") and _without_version(name) in _CONTINUOUS:
         return "continuous"
-    return _SUITE_OF_FAMILY.get(env.partition(":")[0], "classic")
+    return _SUITE_OF_FAMILY.get(family, "classic")
 
 
-def _without_version(env: str) -> str:
-    """`Pendulum` of `gym:Pendulum-v1` and `gym:phys2d/Pendulum-v0`, `Reacher` of `Reacher-misc`."""
-    return env.rpartition(":")[2].rpartition("/")[2].partition("-")[0]
+def _without_version(name: str) -> str:
+    """`Pendulum` of `Pendulum-v1` and `phys2d/Pendulum-v0`, `Reacher` of `Reacher-misc`."""
+    return name.rpartition("/")[2].partition("-")[0]

@@ -44,6 +44,7 @@ class Drawn(DMControl):
         return {"a": np.zeros(1)}, float(self.time), False, over, {"physics_error": False}
 
     def picture(self, height, width, *, shadows):
+        self.shadows = shadows
         return np.full((height, width, 3), self.time, np.uint8)
 
 
@@ -73,7 +74,7 @@ def test_pictures_are_stacked_with_the_newest_last():
 
 def test_an_action_is_repeated_and_its_rewards_are_summed():
     task = Drawn(5)
-    environment = Pixels(task, size=2, action_repeat=3, frame_stack=1, shadows=True)
+    environment = Pixels(task, size=2, action_repeat=3, frame_stack=1, shadows=False)
     environment.reset()
     observation, reward, terminated, truncated, info = environment.step(np.full(1, 0.5))
     assert (shown(observation), reward, terminated, truncated) == ([3], 6.0, False, False)
@@ -81,6 +82,7 @@ def test_an_action_is_repeated_and_its_rewards_are_summed():
     assert (shown(observation), reward, terminated, truncated) == ([5], 9.0, False, True)
     assert info == {"physics_error": False}
     assert task.actions == [0.5, 0.5, 0.5, 0.25, 0.25]
+    assert task.shadows is False
 
 
 def test_unstable_physics_are_not_drawn():
@@ -173,7 +175,7 @@ def test_a_camera_that_the_model_has_not(monkeypatch):
     trials(monkeypatch, egl="pass")
     with pytest.raises(ConfigError) as caught:
         make(ENV, '{"camera": 2}')
-    assert message_of(caught) == "the model has 2 cameras, from 0 on: there is no 2"
+    assert message_of(caught) == f"{ENV}: camera must be from 0 to 1, not 2"
 
 
 def test_an_unknown_argument_is_told_the_known_ones():

@@ -117,7 +117,7 @@ def test_a_challenge_can_be_changed():
 
 @pytest.mark.parametrize("name", ["cartpole-swingup-easy", "walker-walk-hard"])
 def test_unstable_physics_end_an_episode_under_challenges(name):
-    """The observation stays what the delays and sensors make of the last good one."""
+    """What delays and sensors hold stays finite."""
     vector = HostVector(make(f"rwrl:{name}"), 2)
     vector.reset(0)
     actions = np.zeros((2, *vector.environment.action_space.shape), np.float32)

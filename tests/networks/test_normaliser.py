@@ -90,9 +90,15 @@ def test_a_network_normalises_what_its_torso_gets(core):
 
 
 def test_pictures_are_not_normalised():
+    suite = {"suite": "continuous", "torso": "nature"}
+    build((36, 36, 3), jnp.uint8, normalise_observations=False, **suite)
+    with pytest.raises(ConfigError):
+        build((36, 36, 3), jnp.uint8, **suite)
     with pytest.raises(ConfigError) as caught:
         build((6, 6, 3), jnp.uint8, normalise_observations=True)
-    assert message_of(caught) == "--normalise-observations has no effect for pictures: leave it out"
+    assert message_of(caught) == (
+        "pictures are not normalised by what was seen: add --no-normalise-observations"
+    )
 
 
 # --- in an update ---------------------------------------------------------------------------------

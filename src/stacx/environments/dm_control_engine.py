@@ -6,8 +6,8 @@ renderer when it first imports dm_control, and a renderer may hang.
 
 from __future__ import annotations
 
-import ctypes
 import os
+import re
 import sys
 import threading
 from collections import OrderedDict
@@ -25,44 +25,39 @@ Observation = Mapping[str, np.ndarray]
 
 _NO_RENDERER = "disabled"
 _VARIABLE = "MUJOCO_GL"
+_SKY = "./common/skybox.xml"
 _IMPORTING = threading.Lock()
 """Actors make their environments in threads; the variable is the process's."""
-_M_MMAP_THRESHOLD = -3
-"""Of `mallopt` in glibc's malloc.h."""
-_LARGE = 4 * 2**20
-"""Bytes: a model of the suite is larger, most of it textures."""
 
 
 def load_suite(renderer: str | None = None) -> Any:
-    """The module `dm_control.suite`, imported with one renderer: egl, osmesa, or None.
+    """The module `dm_control.suite`; its first import in a process decides how that draws.
 
-    Without a renderer there is none to be found, and no display that could be missing.
+    Args:
+        renderer: egl or osmesa; None: nothing is drawn in this process, and no display is missed.
     """
     with _IMPORTING:
-        _give_large_blocks_back()
-        before = os.environ.get(_VARIABLE)
-        os.environ[_VARIABLE] = renderer or _NO_RENDERER
-        try:
-            from dm_control import suite
-        finally:
-            if before is None:
-                del os.environ[_VARIABLE]
-            else:
-                os.environ[_VARIABLE] = before
-        leave_out_deprecations()
+        if "dm_control.suite" not in sys.modules:
+            _import_suite(renderer)
+    from dm_control import suite
+
     return suite
 
 
-def _give_large_blocks_back() -> None:
-    """What is freed of the size of a model returns to the system.
-
-    By default glibc keeps it for the thread that had it, which multiplies the memory of models that
-    actors make in threads, and that change between episodes.
-    """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another C library has none
-        if mallopt is not None:
-            mallopt(_M_MMAP_THRESHOLD, _LARGE)
+def _import_suite(renderer: str | None) -> None:
+    before = os.environ.get(_VARIABLE)
+    os.environ[_VARIABLE] = renderer or _NO_RENDERER
+    try:
+        from dm_control.suite import common
+    finally:
+        if before is None:
+            del os.environ[_VARIABLE]
+        else:
+            os.environ[_VARIABLE] = before
+    leave_out_deprecations()
+    if renderer is None:  # the sky's texture is 11 of the 11.3 MiB of most models
+        sky = common.ASSETS[_SKY]
+        common.ASSETS[_SKY] = re.sub(rb'(width|height)="\d+"', rb'\1="8"', sky)
 
 
 class DMControl(gymnasium.Env):
@@ -76,9 +71,6 @@ class DMControl(gymnasium.Env):
         begin: from a seed to what returns the `dm_control.rl.control.Environment` of each episode.
         renderer: with which pictures are made: egl or osmesa; None: there are none.
         camera: number of the camera of these.
-
-    Raises:
-        ConfigError: if the model has no such camera.
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012  (as Gymnasium has it)
@@ -96,9 +88,6 @@ class DMControl(gymnasium.Env):
         self.render_mode = "rgb_array" if renderer else None
         self._next = begin(None)
         self._environment = self._next()
-        cameras = self._environment.physics.model.ncam
-        if camera >= cameras:
-            raise ConfigError(f"the model has {cameras} cameras, from 0 on: there is no {camera}")
         specification = self._environment.observation_spec()
         self.observation_space = spaces.Dict(
             OrderedDict((name, _box(part.shape)) for name, part in specification.items())
@@ -142,6 +131,12 @@ class DMControl(gymnasium.Env):
 
     def close(self) -> None:
         self._environment.close()
+
+    def check_camera(self, env: str) -> None:
+        """Raises `ConfigError` if the model has no such camera; `env` is the id for the error."""
+        cameras = self._environment.physics.model.ncam
+        if self._camera >= cameras:
+            raise ConfigError(f"{env}: camera must be from 0 to {cameras - 1}, not {self._camera}")
 
 
 def load_task(domain: str, task: str, seed: int | None) -> Any:

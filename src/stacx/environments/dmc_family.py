@@ -6,6 +6,7 @@ float32. Two engines compute them: envpool, in C++, and dm_control itself, the r
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import json
@@ -132,7 +133,10 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
     _check(env, domain, task, rest)
     if challenges:
         raise ConfigError(f"{env}: the engine envpool has no {challenges[0]}: leave out engine")
-    return _of_envpool(env, domain, task, functools.partial(_make_one, domain, rest, load))
+    make_filmed = functools.partial(_make_one, domain, rest, load)
+    if "camera" in rest:
+        _spaces_of(env, make_filmed)
+    return _of_envpool(env, domain, task, make_filmed)
 
 
 def of_dm_control(
@@ -158,10 +162,17 @@ def of_dm_control(
             return filmed(env, num_envs, make_one)
         return batch_of(make_one, num_envs, env, processes=vectorization == "async")
 
-    first = make_one()
-    spaces = first.observation_space, first.action_space
-    first.close()
+    spaces = _spaces_of(env, make_one)
     return HostEnvironment(env, *spaces, make_vector, steps_per_second=rate(domain))
+
+
+def _spaces_of(env: str, make_one: Callable[[], gymnasium.Env]) -> tuple[Any, Any]:
+    """Observations and actions. Raises `ConfigError` if the camera is not one of the model's."""
+    with contextlib.closing(make_one()) as first:
+        task = first.unwrapped
+        assert isinstance(task, DMControl)
+        task.check_camera(env)
+        return first.observation_space, first.action_space
 
 
 def _make_one(

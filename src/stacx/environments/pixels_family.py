@@ -119,6 +119,7 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
         return batch_of(make_one, num_envs, env, processes=True)
 
     undrawn = DMControl(dmc_family.unchanging(load), camera=camera)
+    undrawn.check_camera(env)
     taken = undrawn.action_space
     undrawn.close()
     return HostEnvironment(

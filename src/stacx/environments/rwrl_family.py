@@ -1,6 +1,6 @@
 """The combined challenges of the Real-World RL suite (section 4.2): `rwrl:DOMAIN-TASK-DIFFICULTY`.
 
-The tasks and their numbers are those of the suite (Dulac-Arnold et al. 2020, docs/guide.md).
+The tasks and their numbers are those of the suite (Dulac-Arnold et al. 2020, docs/dm_control.md).
 """
 
 from __future__ import annotations

@@ -47,8 +47,10 @@ class ActorCriticNetwork:
     ):
         if not isinstance(action_space, Box):
             config.require_usual(["log_std_min", "log_std_max"], "for actions that are choices")
-        if observation_dtype == np.uint8:
-            config.require_usual(["normalise_observations"], "for pictures")
+        if observation_dtype == np.uint8 and config.normalise_observations:
+            raise ConfigError(
+                "pictures are not normalised by what was seen: add --no-normalise-observations"
+            )
         self.action_space = action_space
         self._config = config
         self._observation_shape = observation_shape

@@ -109,9 +109,9 @@ def train(
 def _make_runtime(config: Config) -> Runtime:
     """On-device for environments in JAX, actors and a learner for those of the host."""
     environment = environments.make(config.env, config.env_args, seconds=config.env_timeout)
-    if config.suite == suite_of(config.env) == "classic" and isinstance(
-        environment.action_space, Box
-    ):
+    numbers = isinstance(environment.action_space, Box)
+    features = environment.observation_dtype != np.uint8
+    if numbers and features and config.suite == suite_of(config.env) == "classic":
         warnings.warn(
             f"actions of {config.env} are numbers, and the preset `classic` is made for choices: "
             "--suite continuous may suit it better",
