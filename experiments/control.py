@@ -41,8 +41,13 @@ TASKS = {
         seeds=1,
         agents=("impala",),
         settings={
-            "env_args": '{"size": 32, "action_repeat": 4, "shadows": false}',
+            "env_args": '{"size": 32, "action_repeat": 4, "frame_stack": 3, "shadows": false}',
+            "torso": "shallow",
             "num_envs": 8,
+            "reward_scale": 0.025,  # an action's four rewards
+            "lstm_size": 0,
+            "lambda_": 0.95,
+            "rmsprop_initial": 1.0,
         },
     ),
     "finger-spin": Task("dmc:finger-spin", 1_000_000, seeds=3, agents=AGENTS),

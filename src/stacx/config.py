@@ -39,7 +39,8 @@ class Config:
     env: str = "gymnax:CartPole-v1"
     """Environment id; `stacx envs` lists them."""
     env_args: str = "{}"
-    """Parameters of the environment, as a JSON object (gymnax: fields of its EnvParams)."""
+    """Parameters of the environment, as a JSON object (docs/guide.md; gymnax: fields of its
+    EnvParams; gym: what gymnasium.make takes)."""
     agent: str = "stacx"
     """impala, stac, impala-aux or stacx: sets `tune` and `heads`."""
     suite: str = _PRESET

@@ -403,7 +403,9 @@ def test_a_camera_that_the_model_has_not(env, arguments):
 
 def test_an_unknown_argument_is_told_the_known_ones():
     message = refusal(WALKER, '{"delay": 1}')
-    assert message.startswith(f"{WALKER} has no parameter delay: --env-args takes camera, act")
+    assert message.startswith(
+        f"{WALKER} has no parameter delay: --env-args takes engine, camera, act"
+    )
 
 
 def test_a_task_without_a_body_that_can_change():

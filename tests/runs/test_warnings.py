@@ -52,6 +52,22 @@ def test_a_head_that_runs_away_is_named_once_per_seed(warnings_of, doctored):
     assert "to 1e+06, largest importance weight " in messages[0]
 
 
+def test_gradients_that_stay_too_long_are_named_once_per_seed(warnings_of, doctored):
+    doctored(gradient_norm=5000.0)
+    messages = warnings_of(**TWO_SEEDS, log_points=5)
+    assert [message.partition(" are ")[0] for message in messages] == [
+        "gradients of seed 3",
+        "gradients of seed 4",
+    ]
+    assert "are 125 times as long as --max-gradient-norm" in messages[0]
+    assert "a smaller --reward-scale (now 1)" in messages[0]
+
+
+def test_a_few_long_gradients_are_nothing(tmp_path, doctored):
+    doctored(gradient_norm=5000.0)
+    stacx.train(tiny_config(log_points=4), tmp_path / "run", quiet=True)
+
+
 def test_updates_that_were_skipped_are_counted_over_seeds(warnings_of, doctored):
     doctored(skipped_updates=7)
     (message,) = warnings_of(**TWO_SEEDS)

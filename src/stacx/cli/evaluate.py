@@ -24,7 +24,7 @@ class Arguments:
     seed: int = 0
     """Seed of the evaluation."""
     greedy: bool = False
-    """Take the most probable action instead of sampling."""
+    """Take the most probable action instead of sampling; of numbers, the median."""
     gif: Path | None = None
     """Also draw one episode of the first seed, at most 1,000 pictures, into this file, a .gif."""
     env_timeout: float | None = None

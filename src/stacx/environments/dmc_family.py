@@ -62,6 +62,7 @@ DOMAINS = {
 }
 """All of dm_control's suite."""
 _NONE = Challenges()
+_ENGINE = Range(lambda value: value in ENGINES, "envpool or dm_control")
 _CHALLENGES: dict[str, Range] = {
     **dict.fromkeys(("action_delay", "observation_delay", "reward_delay"), whole(0)),
     **dict.fromkeys(("action_noise", "observation_noise"), number(0.0)),
@@ -117,11 +118,10 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
         ConfigError: if an argument is unknown or out of range, or the engine is not installed.
     """
     env, (domain, task) = f"dmc:{name}", name.split("-")
+    check(env, arguments, {"engine": _ENGINE} | _RANGES)
     challenges = sorted(set(arguments) - {"engine", "camera"})
     default = "dm_control" if challenges else _installed_engines()[0]
     engine = arguments.get("engine", default)
-    if engine not in ENGINES:
-        raise ConfigError(f"{env}: engine must be envpool or dm_control, not {json.dumps(engine)}")
     if engine not in _installed_engines():
         raise ConfigError(
             f"{env} needs the package {engine}: pip install '.[dmc]' in stacx's project directory"

@@ -112,7 +112,7 @@ def _box_actions(space: spaces.Box, env: str) -> Actions:
     if not (np.abs([low, high]) < _BOUNDLESS).all():
         raise ConfigError(
             f"{env} has actions without finite bounds ({space}), and a policy has to know how far "
-            "it may go: bound them with gymnasium.wrappers.RescaleAction or a "
+            "it may go: bound them with gymnasium.wrappers.TransformAction or a "
             "gymnasium.ActionWrapper in a function of your own"
         )
     if not (low < high).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import signal
@@ -40,6 +41,9 @@ from stacx.types import Box
 
 _CHUNK_SECONDS = 0.5
 """How long the compiled program runs before the host looks at signals."""
+_LONG = 100.0
+"""Gradients of so many times the norm to which they are clipped are too long, if it lasts. Of runs
+that learned (docs/results/control.md) none had five lines of these, of those that diverged all."""
 _ENDLESS_STEPS = 30_000
 """Steps of an environment within which an episode should have ended: more than Atari's 27,000."""
 
@@ -163,6 +167,7 @@ class _Training:
         self._checkpoints = Checkpoints(directory.checkpoints, kept=config.checkpoints_kept)
         self._last_lines: dict[int, dict[str, Any]] = {}
         self._warned: set[Any] = set()
+        self._long_gradients: collections.Counter[int] = collections.Counter()
         self._seconds_per_update: float | None = None
         self._saved: tuple[int, dict[str, int]] | None = None
 
@@ -257,6 +262,7 @@ class _Training:
         for line in lines:
             for head in runaway_heads(line):
                 self._warn_of(head, line)
+            self._look_for_long_gradients(line)
         self._console.update(updates, lines, steps_per_second)
 
     def _warn_of(self, head: int, line: dict[str, Any]) -> None:
@@ -268,6 +274,18 @@ class _Training:
             f"{line[f'entropy/{head}']:.3g}; a smaller --reward-scale, a larger --g-e or a wider "
             "torso keep heads together (docs/guide.md)",
         )
+
+    def _look_for_long_gradients(self, line: dict[str, Any]) -> None:
+        """Warns at the fifth line in a row, since first ones may be long where nothing is wrong."""
+        seed, times = line["seed"], line["gradient_norm"] / self._config.max_gradient_norm
+        self._long_gradients[seed] = self._long_gradients[seed] + 1 if times > _LONG else 0
+        if self._long_gradients[seed] >= 5:
+            self._warn_once(
+                ("gradients", seed),
+                f"gradients of seed {seed} are {times:,.0f} times as long as --max-gradient-norm, "
+                "and are cut to it: values may not be learned; a smaller --reward-scale (now "
+                f"{self._config.reward_scale:g}) helps (docs/guide.md)",
+            )
 
     def _look_for_endless_episodes(self, updates: int) -> None:
         """Warns where it first can be told, and at the end of the run."""
