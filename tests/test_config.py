@@ -218,7 +218,7 @@ def test_the_edges_of_ranges_are_allowed():
 
 def test_an_unknown_agent_or_suite_names_those_there_are():
     assert "use impala, stac, impala-aux or stacx" in refusal(agent="dqn")
-    assert "use classic, minatar, atari or control" in refusal(suite="mujoco")
+    assert "use classic, minatar, atari, control or continuous" in refusal(suite="mujoco")
 
 
 @pytest.mark.parametrize(
