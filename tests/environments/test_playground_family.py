@@ -5,6 +5,7 @@ import json
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 from support import message_of
@@ -174,3 +175,12 @@ def test_names_that_do_not_fit():
     message = refusal("playground:CartpoleBallance")
     assert "did you mean playground:CartpoleBalance" in message
     assert refusal("playground:Go1Joystick").startswith("unknown environment")
+
+
+@pytest.mark.slow
+def test_what_is_deprecated_in_a_model_is_not_told(capfd, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    mujoco.set_mju_user_warning(None)
+    make("playground:CheetahRun")
+    assert "deprecated" not in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """A run that goes on, but should be looked at, says so in a warning, even if it is quiet."""
 
+import itertools
 import warnings
 
 import jax.numpy as jnp
@@ -63,9 +64,16 @@ def test_gradients_that_stay_too_long_are_named_once_per_seed(warnings_of, docto
     assert "a smaller --reward-scale (now 1)" in messages[0]
 
 
-def test_a_few_long_gradients_are_nothing(tmp_path, doctored):
-    doctored(gradient_norm=5000.0)
-    stacx.train(tiny_config(log_points=4), tmp_path / "run", quiet=True)
+def test_a_few_long_gradients_in_a_row_are_nothing(tmp_path, monkeypatch):
+    original, points = training.metric_lines, itertools.count()
+
+    def metric_lines(*arguments):
+        norm = 10.0 if next(points) == 4 else 5000.0  # four, then another four
+        return [line | {"gradient_norm": norm} for line in original(*arguments)]
+
+    monkeypatch.setattr(training, "metric_lines", metric_lines)
+    stacx.train(tiny_config(log_points=9), tmp_path / "run", quiet=True)
+    assert next(points) == 9
 
 
 def test_updates_that_were_skipped_are_counted_over_seeds(warnings_of, doctored):
@@ -115,3 +123,22 @@ def test_a_preset_for_choices_is_not_for_numbers(warnings_of, monkeypatch, tmp_p
     with warnings.catch_warnings():
         warnings.simplefilter("error", stacx.TrainingWarning)
         stacx.train(config, tmp_path / "continuous", quiet=True)
+
+
+class Camera(Robot):
+    observation_shape, observation_dtype = (36, 36, 3), jnp.uint8
+
+    def reset(self, key):
+        return super().reset(key)[0], jnp.zeros(self.observation_shape, jnp.uint8)
+
+    def step(self, key, state, action):
+        state, timestep = super().step(key, state, action)
+        picture = jnp.zeros(self.observation_shape, jnp.uint8)
+        return state, timestep._replace(observation=picture)
+
+
+def test_pictures_are_not_sent_to_a_preset_for_features(monkeypatch):
+    env = as_module(monkeypatch, Camera=Camera) + ":Camera"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", stacx.TrainingWarning)
+        training._make_runtime(tiny_config(env=env, torso="nature")).close()

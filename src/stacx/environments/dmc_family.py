@@ -134,7 +134,7 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
     if challenges:
         raise ConfigError(f"{env}: the engine envpool has no {challenges[0]}: leave out engine")
     make_filmed = functools.partial(_make_one, domain, rest, load)
-    if "camera" in rest:
+    if "camera" in rest:  # films are dm_control's
         _spaces_of(env, make_filmed)
     return _of_envpool(env, domain, task, make_filmed)
 

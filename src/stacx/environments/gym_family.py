@@ -18,7 +18,8 @@ from stacx.environments.workers import batch_of
 from stacx.errors import ConfigError
 
 _DRAWN = {"render_mode": "rgb_array"}
-_ENGINES = {".box2d.": "Box2D", "gymnasium.envs.mujoco": "mujoco"}
+_MUJOCO = "gymnasium.envs.mujoco"
+_ENGINES = {".box2d.": "Box2D", _MUJOCO: "mujoco"}
 """By a part of what makes an environment, the package that it needs."""
 
 
@@ -28,8 +29,7 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
     The environment's own vector entry point is used if it takes all of them.
     """
     spec = gymnasium.spec(name.rpartition(":")[2])
-    mujoco = isinstance(spec.entry_point, str) and "gymnasium.envs.mujoco" in spec.entry_point
-    create = _with_quiet_mujoco if mujoco else gymnasium.make
+    create = _with_quiet_mujoco if _MUJOCO in str(spec.entry_point) else gymnasium.make
     make_one = functools.partial(create, name, **arguments)
     make_many = None
     if spec.vector_entry_point is not None and not spec.additional_wrappers:

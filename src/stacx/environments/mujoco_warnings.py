@@ -1,4 +1,4 @@
-"""What MuJoCo says of a model, once it matters."""
+"""MuJoCo's warnings, without those that a user can do nothing about."""
 
 from __future__ import annotations
 

@@ -42,8 +42,9 @@ from stacx.types import Box
 _CHUNK_SECONDS = 0.5
 """How long the compiled program runs before the host looks at signals."""
 _LONG = 100.0
-"""Gradients of so many times the norm to which they are clipped are too long, if it lasts. Of runs
-that learned (docs/results/control.md) none had five lines of these, of those that diverged all."""
+"""Gradients of so many times the norm to which they are clipped are too long, if it lasts for
+`_LONG_LINES` lines of metrics: no run that learned had that (docs/results/control.md)."""
+_LONG_LINES = 5
 _ENDLESS_STEPS = 30_000
 """Steps of an environment within which an episode should have ended: more than Atari's 27,000."""
 
@@ -276,10 +277,10 @@ class _Training:
         )
 
     def _look_for_long_gradients(self, line: dict[str, Any]) -> None:
-        """Warns at the fifth line in a row, since first ones may be long where nothing is wrong."""
+        """Warns after some lines in a row: the first may be long where nothing is wrong."""
         seed, times = line["seed"], line["gradient_norm"] / self._config.max_gradient_norm
         self._long_gradients[seed] = self._long_gradients[seed] + 1 if times > _LONG else 0
-        if self._long_gradients[seed] >= 5:
+        if self._long_gradients[seed] >= _LONG_LINES:
             self._warn_once(
                 ("gradients", seed),
                 f"gradients of seed {seed} are {times:,.0f} times as long as --max-gradient-norm, "
