@@ -18,6 +18,9 @@ from stacx.errors import ConfigError
 ENV = "dmc-pixels:cartpole-balance"
 
 
+EFFECTS = {"shadows": False, "reflections": True}
+
+
 class Drawn(DMControl):
     """Stands for a task: picture number n has n in every channel, and step n pays n.
 
@@ -43,8 +46,8 @@ class Drawn(DMControl):
         over = self.time == self.length
         return {"a": np.zeros(1)}, float(self.time), False, over, {"physics_error": False}
 
-    def picture(self, height, width, *, shadows):
-        self.shadows = shadows
+    def picture(self, height, width, **effects):
+        self.effects = effects
         return np.full((height, width, 3), self.time, np.uint8)
 
 
@@ -58,7 +61,7 @@ def shown(observation):
 
 
 def test_pictures_are_stacked_with_the_newest_last():
-    environment = Pixels(Drawn(10), size=2, action_repeat=1, frame_stack=3, shadows=True)
+    environment = Pixels(Drawn(10), size=2, action_repeat=1, frame_stack=3, **EFFECTS)
     observation, info = environment.reset(seed=4)
     assert info == {"seed": 4}
     assert environment.observation_space == picture_space(2, 3)
@@ -74,7 +77,7 @@ def test_pictures_are_stacked_with_the_newest_last():
 
 def test_an_action_is_repeated_and_its_rewards_are_summed():
     task = Drawn(5)
-    environment = Pixels(task, size=2, action_repeat=3, frame_stack=1, shadows=False)
+    environment = Pixels(task, size=2, action_repeat=3, frame_stack=1, **EFFECTS)
     environment.reset()
     observation, reward, terminated, truncated, info = environment.step(np.full(1, 0.5))
     assert (shown(observation), reward, terminated, truncated) == ([3], 6.0, False, False)
@@ -82,11 +85,11 @@ def test_an_action_is_repeated_and_its_rewards_are_summed():
     assert (shown(observation), reward, terminated, truncated) == ([5], 9.0, False, True)
     assert info == {"physics_error": False}
     assert task.actions == [0.5, 0.5, 0.5, 0.25, 0.25]
-    assert task.shadows is False
+    assert task.effects == EFFECTS
 
 
 def test_unstable_physics_are_not_drawn():
-    environment = Pixels(Drawn(10, breaks=4), size=2, action_repeat=3, frame_stack=2, shadows=True)
+    environment = Pixels(Drawn(10, breaks=4), size=2, action_repeat=3, frame_stack=2, **EFFECTS)
     environment.reset()
     environment.step(np.zeros(1))
     observation, *rest = environment.step(np.zeros(1))
@@ -162,6 +165,7 @@ def test_where_nothing_draws_the_packages_are_named(monkeypatch):
         ('{"camera": -1}', "camera must be a whole number of at least 0, not -1"),
         ('{"frame_stack": "two"}', 'frame_stack must be a whole number of at least 1, not "two"'),
         ('{"shadows": 0}', "shadows must be true or false, not 0"),
+        ('{"reflections": 0}', "reflections must be true or false, not 0"),
         ('{"action_repeat": 1.5}', "action_repeat must be a whole number of at least 1, not 1.5"),
     ],
 )
@@ -193,13 +197,13 @@ def can_draw() -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("other", [{"camera": 1}, {"shadows": False}])
-def test_another_camera_and_no_shadows_look_different(other):
+@pytest.mark.parametrize("other", [{"camera": 1}, {"shadows": False}, {"reflections": False}])
+def test_settings_of_pictures_make_them_different(other):
     if not can_draw():
         pytest.skip("nothing draws here")
     seen = []
     for settings in ({}, other, other):
-        vector = HostVector(make(ENV, json.dumps({"size": 32} | settings)), 1)
+        vector = HostVector(make("dmc-pixels:walker-walk", json.dumps({"size": 64} | settings)), 1)
         vector.reset(0)
         seen.append(vector.observations.copy())
         vector.close(terminate=True)

@@ -121,9 +121,11 @@ class DMControl(gymnasium.Env):
     def render(self) -> Any:
         return self.picture(240, 320)
 
-    def picture(self, height: int, width: int, *, shadows: bool = True) -> np.ndarray:
+    def picture(
+        self, height: int, width: int, *, shadows: bool = True, reflections: bool = True
+    ) -> np.ndarray:
         """What the camera sees, [height, width, 3]."""
-        flags = {"shadow": shadows}
+        flags = {"shadow": shadows, "reflection": reflections}
         picture = self._environment.physics.render(
             height, width, camera_id=self._camera, render_flag_overrides=flags
         )

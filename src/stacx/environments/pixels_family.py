@@ -6,6 +6,7 @@ Every environment is a process of its own, which draws with EGL or OSMesa, which
 from __future__ import annotations
 
 import functools
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -29,11 +30,12 @@ SETTINGS: dict[str, Any] = {
     "action_repeat": 1,
     "frame_stack": 1,
     "shadows": True,
+    "reflections": True,
 }
 """Height and width in pixels, number of the camera, steps of the task that an action is repeated
-for, pictures that are shown at once, and whether things have shadows. The paper says none of these;
-84, the first camera and shadows are those of Tassa et al. 2018, and a recurrent agent needs no
-stack."""
+for, pictures that are shown at once, whether things have shadows, and whether floors mirror them.
+The paper says none of these; 84, the first camera, shadows and reflections are those of Tassa et
+al. 2018, and a recurrent agent needs no stack."""
 
 
 class Pixels(gymnasium.Wrapper):
@@ -47,16 +49,24 @@ class Pixels(gymnasium.Wrapper):
         action_repeat: steps of the task in one of this; rewards are summed.
         frame_stack: how many pictures; an episode's first one stands for those before it.
         shadows: whether things have them.
+        reflections: whether floors show them.
     """
 
     def __init__(
-        self, env: DMControl, *, size: int, action_repeat: int, frame_stack: int, shadows: bool
+        self,
+        env: DMControl,
+        *,
+        size: int,
+        action_repeat: int,
+        frame_stack: int,
+        shadows: bool,
+        reflections: bool,
     ):
         super().__init__(env)
         self._task = env
         self._size = size
         self._action_repeat = action_repeat
-        self._shadows = shadows
+        self._effects = {"shadows": shadows, "reflections": reflections}
         self._pictures: deque[np.ndarray] = deque(maxlen=frame_stack)
         self.observation_space = picture_space(size, frame_stack)
 
@@ -80,7 +90,7 @@ class Pixels(gymnasium.Wrapper):
         return self._stacked(), total, terminated, truncated, info
 
     def _picture(self) -> np.ndarray:
-        return self._task.picture(self._size, self._size, shadows=self._shadows)
+        return self._task.picture(self._size, self._size, **self._effects)
 
     def _stacked(self) -> np.ndarray:
         return np.concatenate(self._pictures, axis=-1)
@@ -89,6 +99,7 @@ class Pixels(gymnasium.Wrapper):
 def _make_one(
     load: Callable[[int | None], Any], settings: dict[str, Any], *, renderer: str, camera: int
 ) -> gymnasium.Env:
+    os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's threads, in as many processes as this
     drawn = DMControl(dmc_family.unchanging(load), renderer=renderer, camera=camera)
     return Pixels(drawn, **settings)
 
@@ -106,7 +117,12 @@ def make(name: str, arguments: dict[str, Any]) -> HostEnvironment:
     """
     env, (domain, task) = f"dmc-pixels:{name}", name.split("-")
     ranges = dict.fromkeys(SETTINGS, whole(1))
-    ranges |= {"size": whole(1, _LARGEST), "camera": whole(0), "shadows": TRUTH}
+    ranges |= {
+        "size": whole(1, _LARGEST),
+        "camera": whole(0),
+        "shadows": TRUTH,
+        "reflections": TRUTH,
+    }
     check(env, arguments, ranges)
     settings = SETTINGS | arguments
     camera = settings.pop("camera")
