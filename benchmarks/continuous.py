@@ -1,6 +1,6 @@
 """Continuous control: engines, training beside raw stepping, and the LSTM's share of an update.
 
-    python benchmarks/continuous.py [--seconds 8] [--rounds 3]
+    python benchmarks/continuous.py [--seconds 8] [--rounds 3] [--tasks TASK ...]
 
 With the `control` preset (24 environments of each of two actors, trajectories of 40 steps of which
 30 overlap, an LSTM of 256). All contenders take turns; medians over rounds. Raw stepping takes
@@ -42,13 +42,14 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tasks", nargs="*", default=TASKS, help="none: updates only")
     arguments = parser.parse_args()
     enable_compile_cache()
     run_cpu_programs_at_once()
     print(machine())
     print("| task | contender | steps/s | lowest, highest | share of raw | time / IMPALA's |")
     print("|---|---|---|---|---|---|")
-    for task in TASKS:
+    for task in arguments.tasks:
         print_rates(task, arguments.seconds, arguments.rounds)
     print("\n| agent | update, ms | without LSTM, ms | LSTM's share |\n|---|---|---|---|")
     for agent in AGENTS:

@@ -22,10 +22,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from gymnasium.vector.utils import batch_space
-from timing import machine
+from timing import machine, setting
 
 from stacx import environments
 from stacx.config import Config
@@ -53,7 +52,7 @@ def main() -> None:
     arguments = parser.parse_args()
     enable_compile_cache()
     run_cpu_programs_at_once()
-    settings = {"env": arguments.env, "steps": 10**9} | dict(map(_setting, arguments.set))
+    settings = {"env": arguments.env, "steps": 10**9} | dict(map(setting, arguments.set))
     environment = host_environment(Config(**settings))
 
     contenders: dict[str, Callable[[], tuple[float, str]]] = {
@@ -129,18 +128,6 @@ def peer(python: str, name: str, env: str, seconds: float) -> tuple[float, str]:
     command = [python, str(SCRIPT), name, env, str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1]), ""
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, _, value = text.partition("=")
-    if value.startswith("{"):
-        return name, value
-    for kind in (int, float):
-        try:
-            return name, kind(value)
-        except ValueError:
-            continue
-    return name, tuple(map(int, value.split(","))) if "," in value else value
 
 
 def _print_table(rates: dict[str, list[float]], remarks: dict[str, str]) -> None:

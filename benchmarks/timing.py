@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: interleaved timing, so that a machine's drift hits all alike."""
+"""Shared by the benchmarks: settings, and interleaved timing, so that drift hits all alike."""
 
 from __future__ import annotations
 
@@ -29,3 +29,16 @@ def machine() -> str:
     """The devices and the versions that a figure depends on."""
     device = jax.local_devices()[0]
     return f"{len(jax.local_devices())} x {device.device_kind}, jax {jax.__version__}"
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """A setting and its value, of NAME=VALUE on the command line."""
+    name, _, value = text.partition("=")
+    if value.startswith("{"):
+        return name, value
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, tuple(map(int, value.split(","))) if "," in value else value

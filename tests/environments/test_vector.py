@@ -1,5 +1,6 @@
 """Episodes that end in every way, side by side, against episodes played by hand."""
 
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -95,11 +96,11 @@ def reset_keys(expected) -> jax.Array:
     return jax.random.wrap_key_data(np.array(episodes, np.uint32).swapaxes(0, 1))
 
 
-def unroll(vector, state, keys, actions):
+def unroll(vector, state, keys, actions, batch_axis=None):
     """All steps as one program: the states after each, and the transitions."""
 
     def step(state, inputs):
-        state, transition = vector.step(inputs[0], state, inputs[1])
+        state, transition = vector.step(inputs[0], state, inputs[1], batch_axis)
         return state, (state, transition)
 
     return jax.lax.scan(step, state, (keys, actions))[1]
@@ -185,12 +186,13 @@ def test_the_dummy_step_ignores_the_action(roll, played, expected):
     assert eqx.tree_equal(roll(np.where(dummies, 8 - ACTIONS, ACTIONS)), played)
 
 
-def walk(lane):
+def walk(lane, batch_axis=None):
     """Some steps of a few random walks, other ones for every lane."""
     vector, shape = VectorEnvironment(Walk()), (40, 5)
     key = jax.random.fold_in(jax.random.key(3), lane)
     keys = jax.random.split(key, shape)
-    return unroll(vector, vector.reset(keys[0]), keys, jax.random.randint(key, shape, 0, 3))
+    actions = jax.random.randint(key, shape, 0, 3)
+    return unroll(vector, vector.reset(keys[0]), keys, actions, batch_axis)
 
 
 @pytest.fixture(scope="module")
@@ -200,9 +202,11 @@ def walks():
     return [run(lane) for lane in range(3)]
 
 
-def test_under_vmap_where_nothing_is_skipped_the_same_happens(walks):
-    """A `lax.cond` under vmap is a selection: it always resets."""
-    together = jax.jit(jax.vmap(walk))(jnp.arange(3))
+@pytest.mark.parametrize("batch_axis", [None, "lanes"])
+def test_under_vmap_the_same_happens(walks, batch_axis):
+    """Without the axis a `lax.cond` is a selection there: it always resets."""
+    lanes = jax.vmap(partial(walk, batch_axis=batch_axis), axis_name="lanes")
+    together = jax.jit(lanes)(jnp.arange(3))
     one_by_one = jax.tree.map(lambda *leaves: jnp.stack(leaves), *walks)
     assert eqx.tree_equal(together, one_by_one)
     ended = walks[0][1].ended.any(axis=1)
@@ -216,12 +220,16 @@ def test_resets_draw_new_first_states(walks):
     assert set(firsts.tolist()) == {2, 3, 4}
 
 
-def test_steps_that_reset_nothing_do_not_compute_resets():
+@pytest.mark.parametrize("batches", [None, 3])
+def test_steps_that_reset_nothing_do_not_compute_resets(batches):
     """One branch of the condition has no operation: what was stepped is taken as it is."""
     vector = VectorEnvironment(Walk())
-    state = jax.eval_shape(vector.reset, jax.random.split(jax.random.key(0), 2))
-    keys, actions = jax.random.split(jax.random.key(0), 2), jnp.zeros(2, jnp.int32)
-    jaxpr = jax.make_jaxpr(vector.step)(keys, state, actions)
+    step, keys = vector.step, jax.random.split(jax.random.key(0), 2)
+    inputs = (keys, jax.eval_shape(vector.reset, keys), jnp.zeros(2, jnp.int32))
+    if batches:
+        step = jax.vmap(partial(vector.step, batch_axis="batches"), axis_name="batches")
+        inputs = jax.eval_shape(lambda *i: jax.vmap(lambda _: i)(jnp.arange(batches)), *inputs)
+    jaxpr = jax.make_jaxpr(step)(*inputs)
     (condition,) = [e for e in jaxpr.eqns if e.primitive.name == "cond"]
     goes_on, resets = condition.params["branches"]
     assert not goes_on.eqns

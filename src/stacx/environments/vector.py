@@ -70,9 +70,17 @@ class VectorEnvironment:
         )
 
     def step(
-        self, keys: Key[Array, " B"], state: VectorState, actions: Num[Array, "B *action"]
+        self,
+        keys: Key[Array, " B"],
+        state: VectorState,
+        actions: Num[Array, "B *action"],
+        batch_axis: str | None = None,
     ) -> tuple[VectorState, Transition]:
-        """Steps the environments whose episode goes on, and resets the others."""
+        """Steps the environments whose episode goes on, and resets the others.
+
+        Within a `vmap` over several batches, `batch_axis` is the name of its axis. Without it a
+        branch would become a selection there, and all environments would be reset at every step.
+        """
         stepped, timestep = jax.vmap(self.environment.step)(keys, state.environments, actions)
         resetting = state.ended
 
@@ -84,9 +92,12 @@ class VectorEnvironment:
                 (stepped, timestep.observation),
             )
 
-        # Most steps reset nothing; where XLA can branch, they do not pay for it.
+        # Most steps reset nothing, and do not pay for it.
+        some = jnp.any(resetting)
+        if batch_axis is not None:
+            some = jax.lax.pmax(some.astype(jnp.int32), batch_axis) > 0
         environments, observations = jax.lax.cond(
-            jnp.any(resetting), with_resets, lambda: (stepped, timestep.observation)
+            some, with_resets, lambda: (stepped, timestep.observation)
         )
         rewards = jnp.where(resetting, 0.0, timestep.reward)
         returns = jnp.where(resetting, 0.0, state.returns + rewards)

@@ -176,12 +176,18 @@ class OnDeviceRuntime:
             start = (jnp.int32(0), state)
             return jax.lax.while_loop(goes_on, lambda c: (c[0] + 1, iterate(c[1])), start)[1]
 
-        if self.config.num_seeds == 1 or (self.num_devices == 1 and jax.default_backend() == "cpu"):
-            # One seed after the other: batched small products are slow on a CPU, and a batch of
-            # seeds, even of one, turns branches into selections (all environments reset at every
-            # step).
+        if self._batch_axis is None:
             return jax.lax.map(lambda one: run(one, self._iterate), state)
-        return run(state, jax.vmap(self._iterate))
+        return run(state, jax.vmap(self._iterate, axis_name=self._batch_axis))
+
+    @property
+    def _batch_axis(self) -> str | None:
+        """The name of the axis of seeds, where they are a batch.
+
+        One after the other, else: batched small products are slow on a CPU.
+        """
+        on_cpu = self.num_devices == 1 and jax.default_backend() == "cpu"
+        return None if self.config.num_seeds == 1 or on_cpu else "seeds"
 
     def _no_steps(self) -> Steps:
         """What the first trajectory shares with the one before it: dummy transitions."""
@@ -256,7 +262,7 @@ class OnDeviceRuntime:
             policy = distribution(space, output.policy[0, :, 0], self.config)
             actions = policy.sample(noise)
             stepped, transition = self.vector.step(
-                keys, environments, environment_actions(space, actions)
+                keys, environments, environment_actions(space, actions), self._batch_axis
             )
             seen = (environments.observations, environments.starts, recurrent_state)
             return (stepped, next_recurrent_state), (*seen, actions, policy, transition)
