@@ -10,11 +10,9 @@ import pytest
 from building import BATCH, STEPS, assert_close, build, outputs, started
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import message_of
 
 from stacx.config import Config
 from stacx.core.learner import Learner
-from stacx.errors import ConfigError
 from stacx.networks import ActorCriticNetwork
 from stacx.networks.normaliser import Normaliser
 from stacx.types import Box, Trajectory
@@ -89,16 +87,34 @@ def test_a_network_normalises_what_its_torso_gets(core):
     assert np.abs(unnormalised - outputs(network, parameters, observations).values).max() > 0.01
 
 
-def test_pictures_are_not_normalised():
-    suite = {"suite": "continuous", "torso": "nature"}
-    build((36, 36, 3), jnp.uint8, normalise_observations=False, **suite)
-    with pytest.raises(ConfigError):
-        build((36, 36, 3), jnp.uint8, **suite)
-    with pytest.raises(ConfigError) as caught:
-        build((6, 6, 3), jnp.uint8, normalise_observations=True)
-    assert message_of(caught) == (
-        "pictures are not normalised by what was seen: add --no-normalise-observations"
-    )
+def test_pictures_have_one_deviation_for_all_pixels():
+    """A pixel that hardly changes stays near 0; the others have a mean variance of 1 with it."""
+    values = np.random.default_rng(0).choice([100, 160], (STEPS, BATCH, 2, 2, 3)).astype(np.uint8)
+    values[:, :, 0, 0] = 200
+    values[0, 0, 0, 0] = 201
+    normaliser = Normaliser((2, 2, 3), pictures=True)
+    fresh = normaliser(jnp.asarray(values[0], jnp.float32))
+    np.testing.assert_allclose(fresh, (values[0] - 127.5) / (255 / 12**0.5), rtol=1e-4, atol=1e-4)
+    normaliser = after(normaliser, jnp.asarray(values, jnp.float32), jnp.ones((STEPS, BATCH)))
+    normalised = np.asarray(normaliser(jnp.asarray(values, jnp.float32).reshape(-1, 2, 2, 3)))
+    np.testing.assert_allclose(normalised.mean(0), 0.0, atol=1e-3)
+    np.testing.assert_allclose(normalised.var(0).mean(), 1.0, rtol=1e-3)
+    assert np.abs(normalised[:, 0, 0]).max() < 0.05
+    assert np.abs(normalised[:, 1, 1]).max() < 3
+
+
+def test_a_network_normalises_pictures():
+    """In place of dividing them by 255."""
+    settings = {"suite": "continuous", "torso": "minatar"}
+    network = build((6, 6, 3), jnp.uint8, **settings)
+    plain = build((6, 6, 3), jnp.uint8, normalise_observations=False, **settings)
+    pictures = np.random.default_rng(0).integers(0, 256, (STEPS, BATCH, 6, 6, 3), np.uint8)
+    parameters = with_statistics(started(network.init), jnp.asarray(pictures, jnp.float32))
+    assert parameters.normaliser.pictures
+    without = eqx.tree_at(lambda n: n.normaliser, parameters, None)
+    flat = jnp.asarray(pictures.reshape(-1, 6, 6, 3), jnp.float32)
+    normalised = parameters.normaliser(flat).reshape(pictures.shape)
+    assert_close(outputs(network, parameters, pictures), outputs(plain, without, normalised))
 
 
 # --- in an update ---------------------------------------------------------------------------------

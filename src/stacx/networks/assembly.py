@@ -47,10 +47,6 @@ class ActorCriticNetwork:
     ):
         if not isinstance(action_space, Box):
             config.require_usual(["log_std_min", "log_std_max"], "for actions that are choices")
-        if observation_dtype == np.uint8 and config.normalise_observations:
-            raise ConfigError(
-                "pictures are not normalised by what was seen: add --no-normalise-observations"
-            )
         self.action_space = action_space
         self._config = config
         self._observation_shape = observation_shape
@@ -117,7 +113,10 @@ class ActorCriticNetwork:
             policy_outputs=self.action_space.num_outputs,
             last_scale=config.head_init,
         )
-        normaliser = Normaliser(self._observation_shape) if config.normalise_observations else None
+        normaliser = None
+        if config.normalise_observations:
+            pictures = self._observation_dtype == np.uint8
+            normaliser = Normaliser(self._observation_shape, pictures=pictures)
         return ActorCritic(normaliser, torso, core, heads)
 
     def _build_torso(self, key: PRNGKeyArray) -> Callable[[Array], Array]:

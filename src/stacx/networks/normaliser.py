@@ -18,22 +18,33 @@ class Normaliser(eqx.Module):
     """Running mean and variance of each component of the observations.
 
     They travel with the network's parameters, to actors, checkpoints and policies, but no gradient
-    reaches them.
+    reaches them. Pictures are divided by one deviation for all pixels, so that those in which
+    little happens, or nothing but the renderer's noise, stay small.
+
+    Args:
+        observation_shape: without batch axes.
+        pictures: whether observations are pictures, of values from 0 to 255.
     """
 
     mean: Float[Array, "*observation"]
     variance: Float[Array, "*observation"]
     count: Float[Array, ""]
     """Observations seen so far."""
+    pictures: bool = eqx.field(static=True)
 
-    def __init__(self, observation_shape: tuple[int, ...]):
-        self.mean = jnp.zeros(observation_shape)
-        self.variance = jnp.ones(observation_shape)
+    def __init__(self, observation_shape: tuple[int, ...], *, pictures: bool = False):
+        # before anything is seen, as if any value of a pixel were as likely as any other
+        mean, variance = (127.5, 255**2 / 12) if pictures else (0.0, 1.0)
+        self.mean = jnp.full(observation_shape, mean)
+        self.variance = jnp.full(observation_shape, variance)
         self.count = jnp.zeros(())
+        self.pictures = pictures
 
     def __call__(self, observations: Float[Array, "N *observation"]) -> Array:
         """Normalised and clipped observations."""
         mean, variance = jax.lax.stop_gradient((self.mean, self.variance))
+        if self.pictures:
+            variance = jnp.mean(variance)
         least = _EPSILON + (_ROUNDING * mean) ** 2
         return jnp.clip((observations - mean) / jnp.sqrt(variance + least), -_CLIP, _CLIP)
 
