@@ -105,6 +105,7 @@ STATES = {
     ("walker", "stand"): of_walker,
     ("walker", "walk"): of_walker,
     ("walker", "run"): of_walker,
+    ("humanoid", "run_pure_state"): as_seen,
 }
 """From an observation to the positions and velocities of the simulation."""
 
