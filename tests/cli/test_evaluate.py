@@ -44,6 +44,11 @@ def test_the_last_line_is_an_object(evaluation, tiny_run):
     assert contents(directory) == before
 
 
+def test_it_says_how_long_the_policy_was_trained(capsys, tiny_run):
+    assert main(["eval", str(tiny_run().directory), "--episodes", "2"]) == 0
+    assert capsys.readouterr().out.startswith("seed 0, trained for 2,000 steps: return ")
+
+
 def test_all_seeds_count_and_episodes_can_be_filmed(evaluation, tiny_run, tmp_path):
     directory = tiny_run(**TWO_SEEDS).directory
     film = tmp_path / "films" / "episode.gif"

@@ -172,6 +172,15 @@ def test_each_seed_has_its_policy(tiny_run):
             np.testing.assert_array_equal(leaf, stored[index], strict=True)
 
 
+def test_a_policy_says_what_it_is(tiny_run):
+    run = tiny_run()
+    policy = stacx.load(run.directory)
+    assert policy.steps == run.metrics()[-1]["env_steps"] == 2000
+    assert repr(policy) == (
+        "Policy(stac on gymnax:Catch-bsuite after 2,000 steps: float32 [10, 5] -> Discrete(n=3))"
+    )
+
+
 @pytest.mark.parametrize("seed", [-1, 2, 5])
 def test_no_such_seed(tiny_run, seed):
     directory = tiny_run(**TWO_SEEDS).directory

@@ -71,7 +71,8 @@ def run(arguments: Sequence[str]) -> int:
         returns.append(result.returns.astype(np.float64))
         steps += int(result.lengths.sum())
         print(
-            f"seed {seed}: return {result.returns.mean():.4g} +- {result.returns.std():.3g}, "
+            f"seed {seed}, trained for {policy.steps:,} steps: "
+            f"return {result.returns.mean():.4g} +- {result.returns.std():.3g}, "
             f"length {result.lengths.mean():.4g}, over {parsed.episodes} episodes"
         )
     everything = np.concatenate(returns)

@@ -31,6 +31,7 @@ class Policy:
     Attributes:
         observation_shape: of one observation.
         observation_dtype: what observations are converted to.
+        steps: environment steps that each seed had been trained for.
     """
 
     def __init__(
@@ -40,13 +41,21 @@ class Policy:
         parameters: Parameters,
         observation_shape: tuple[int, ...],
         observation_dtype: np.dtype,
+        steps: int = 0,
     ):
         self.config = config
         self.network = network
         self.parameters = parameters
         self.observation_shape = observation_shape
         self.observation_dtype = observation_dtype
+        self.steps = steps
         self._act = jax.jit(self.act_on_batch)
+
+    def __repr__(self) -> str:
+        return (
+            f"Policy({self.config.agent} on {self.config.env} after {self.steps:,} steps: "
+            f"{self.observation_dtype} {list(self.observation_shape)} -> {self.action_space})"
+        )
 
     @property
     def action_space(self) -> ActionSpace:
@@ -157,7 +166,7 @@ def load(directory: Path | str, seed: int | None = None, *, torso: str | None = 
     if not 0 <= seed - config.seed < config.num_seeds:
         last = config.seed + config.num_seeds - 1
         raise ConfigError(f"{directory} has seeds {config.seed} to {last}, not {seed}")
-    _, arrays, specification = Checkpoints(run.checkpoints).load_newest()
+    updates, arrays, specification = Checkpoints(run.checkpoints).load_newest()
     shape = tuple(specification["observation_shape"])
     dtype = np.dtype(specification["observation_dtype"])
     network = ActorCriticNetwork(config, shape, dtype, action_space_from_json(specification))
@@ -168,4 +177,5 @@ def load(directory: Path | str, seed: int | None = None, *, torso: str | None = 
         if name.startswith(prefix)
     }
     parameters = unflatten(own, jax.eval_shape(network.init, jax.random.key(0)))
-    return Policy(config, network, parameters, shape, dtype)
+    steps = updates * config.batch_steps
+    return Policy(config, network, parameters, shape, dtype, steps)

@@ -198,8 +198,9 @@ class _Training:
 
     def _loop(self, updates: int, state: TrainState) -> None:
         config = self._config
+        self._console.say("compiling; a later run of this kind finds it done")
         with self._console, EventWriters(self._directory.events, updates) as events:
-            state = self._runtime.prepare(state)  # compiles: no part of the first rate
+            state = self._runtime.prepare(state)  # no part of the first rate
             saved_at = interval_start = time.monotonic()
             interval_updates = updates
             while updates < config.total_updates:
