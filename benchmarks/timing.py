@@ -34,6 +34,8 @@ def machine() -> str:
 def setting(text: str) -> tuple[str, Any]:
     """A setting and its value, of NAME=VALUE on the command line."""
     name, _, value = text.partition("=")
+    if value in ("true", "false"):
+        return name, value == "true"
     if value.startswith("{"):
         return name, value
     for kind in (int, float):

@@ -34,10 +34,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--env", default=CARTPOLE)
-    parser.add_argument("--agents", nargs="*", default=list(AGENTS), choices=AGENTS)
+    parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS)
     parser.add_argument("--num-envs", type=int, nargs="*", default=[32, 256])
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--steps", type=int, default=400_000, help="of one timed call")
+    parser.add_argument("--steps", type=int, default=400_000, help="about, of one timed call")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     enable_compile_cache()
@@ -54,7 +54,10 @@ def print_rates(configs: dict[str, Config], steps: int, rounds: int) -> None:
     """The rows of one number of environments, by agent."""
     config = next(iter(configs.values()))
     environment = environments.make(config.env, config.env_args)
-    assert isinstance(environment, environments.OnDeviceEnvironment)
+    if not isinstance(environment, environments.OnDeviceEnvironment):
+        raise SystemExit(f"{config.env} does not step on the device: use host_training.py")
+    per_update = config.batch_steps * config.num_seeds
+    steps = per_update * max(1, round(steps / per_update))
     calls = {"raw stepping": raw_stepping(config, environment, steps)}
     calls |= {agent: training(own, environment, steps) for agent, own in configs.items()}
     seconds = interleaved_medians(calls, rounds=rounds)

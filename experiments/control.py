@@ -37,17 +37,19 @@ TASKS = {
     "gym-halfcheetah": Task("gym:HalfCheetah-v5", 500_000, seeds=3, agents=AGENTS),
     "pixels": Task(
         "dmc-pixels:cartpole-balance",
-        100_000,
+        400_000,
         seeds=1,
         agents=("impala",),
         settings={
-            "env_args": '{"size": 32, "action_repeat": 4, "frame_stack": 3, "shadows": false}',
+            "env_args": '{"size": 32, "action_repeat": 4, "frame_stack": 3, "shadows": false, '
+            '"reflections": false}',
             "torso": "shallow",
-            "num_envs": 8,
-            "reward_scale": 0.025,  # an action's four rewards
+            "reward_scale": 0.01,
+            "g_e": 0.004,
             "lstm_size": 0,
             "lambda_": 0.95,
             "rmsprop_initial": 1.0,
+            "normalise_observations": True,
         },
     ),
     "finger-spin": Task("dmc:finger-spin", 1_000_000, seeds=3, agents=AGENTS),

@@ -6,8 +6,8 @@
 
 Every task and agent is a process, with its seeds side by side; `--at-once` of them share the
 device. Complete runs are skipped, interrupted ones resumed; after `--seconds` those that run are
-told to stop, which they do at a checkpoint. `--report` trains nothing, and writes
-`core_tasks.csv` and a figure for each task to `docs/results/`.
+told to stop, which they do at a checkpoint. Other flags go to `stacx train`. `--report` trains
+nothing, and writes `core_tasks.csv` and a figure for each task to `docs/results/`.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def main() -> None:
     flags = [f"--{name.replace('_', '-')}={getattr(arguments, name)}" for name in sizes]
     runs = Runs(arguments.output, [*flags, *settings], time.monotonic() + arguments.seconds)
     with ThreadPoolExecutor(arguments.at_once) as pool:
-        for task in arguments.only:
-            for agent in arguments.agents:
-                pool.submit(runs.train, task, agent)
+        pairs = [(task, agent) for task in arguments.only for agent in arguments.agents]
+        codes = list(pool.map(lambda pair: runs.train(*pair), pairs))
+    sys.exit(any(code not in (0, 128 + signal.SIGTERM) for code in codes))
 
 
 class Runs:
@@ -85,11 +85,11 @@ class Runs:
         self._flags = flags
         self._deadline = deadline
 
-    def train(self, task: str, agent: str) -> None:
-        """Trains one agent on one task, with all its seeds, as far as time allows."""
+    def train(self, task: str, agent: str) -> int:
+        """Trains one agent on one task, with all its seeds, as far as time allows: exit code."""
         directory = self._output / f"{task}-{agent}"
         if time.monotonic() >= self._deadline:
-            return
+            return 0
         command = [sys.executable, "-m", "stacx.cli.main", "train"]
         command += [f"--env=playground:{TASKS[task]}", f"--agent={agent}"]
         command += [*self._flags, f"--run-dir={directory}"]
@@ -109,12 +109,13 @@ class Runs:
             code = process.wait()
             timer.cancel()
         print(f"{task} {agent}: exit code {code}, {time.monotonic() - start:.0f} s", flush=True)
+        return code
 
 
 def report(output: Path) -> None:
     """Writes the table and the figures of the runs there are."""
     for task in TASKS:
-        directories = sorted(output.glob(f"{task}-*/"))
+        directories = [d for d in sorted(output.glob(f"{task}-*/")) if RunDirectory(d).metrics()]
         if not directories:
             continue
         rows = [row_of(task, directory) for directory in directories]
@@ -128,25 +129,36 @@ def row_of(task: str, directory: Path) -> dict[str, Any]:
     """The row of one agent: every seed's mean training return over the end of the run."""
     run = RunDirectory.open(directory)
     config = run.config()
-    seeds = range(config.seed, config.seed + config.num_seeds)
-    scores, lines = [], []
-    for seed in seeds:
-        lines = [line for line in run.metrics() if line["seed"] == seed]
-        first = lines[-1]["env_steps"] * (1 - LAST)
-        late = [line["episode_return"] for line in lines if line["env_steps"] > first]
-        scores.append(np.nanmean([np.nan if value is None else value for value in late]))
+    by_seed: dict[int, list[dict[str, Any]]] = {}
+    for line in run.metrics():
+        by_seed.setdefault(line["seed"], []).append(line)
+    last = [lines[-1] for lines in by_seed.values()]
     return {
         "task": task,
         "env": config.env,
         "agent": config.agent,
-        "steps": lines[-1]["env_steps"],
-        "seeds": len(scores),
-        "score": np.float64(np.mean(scores)),
-        "scores": " ".join(f"{score:.1f}" for score in scores),
-        "steps_per_second": f"{np.mean([line['steps_per_second'] for line in lines]):.0f}",
-        "gamma": f"{lines[-1]['meta/gamma/0']:.4f}",
-        "lambda": f"{lines[-1]['meta/lambda/0']:.4f}",
+        "steps": last[0]["env_steps"],
+        "of": config.total_updates * config.batch_steps,
+        "seeds": len(last),
+        "score": np.mean([score_of(lines) for lines in by_seed.values()]),
+        "scores": " ".join(f"{score_of(lines):.1f}" for lines in by_seed.values()),
+        "steps_per_second": f"{rate_of(next(iter(by_seed.values())), config.num_seeds):.0f}",
+        "gamma": f"{np.mean([line['meta/gamma/0'] for line in last]):.4f}",
+        "lambda": f"{np.mean([line['meta/lambda/0'] for line in last]):.4f}",
     }
+
+
+def score_of(lines: list[dict[str, Any]]) -> float:
+    """A seed's mean training return over the end of its run."""
+    first = lines[-1]["env_steps"] * (1 - LAST)
+    late = [line["episode_return"] for line in lines if line["env_steps"] > first]
+    return float(np.nanmean(np.array(late, float)))
+
+
+def rate_of(lines: list[dict[str, Any]], num_seeds: int) -> float:
+    """Steps per second of all seeds: steps over time."""
+    steps = np.diff([line["env_steps"] for line in lines], prepend=0) * num_seeds
+    return float(steps.sum() / np.sum(steps / [line["steps_per_second"] for line in lines]))
 
 
 if __name__ == "__main__":

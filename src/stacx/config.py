@@ -158,7 +158,7 @@ class Config:
     # --- the network ---
     normalise_observations: bool = _PRESET
     """Bring each component of the observations to zero mean and unit variance, by running averages
-    of what was seen, clipped to ten deviations. Not for pictures."""
+    of what was seen, clipped to ten deviations; pictures by one deviation for all pixels."""
     torso: str = _PRESET
     """mlp, minatar, resnet, shallow, nature, or package.module:function of your own."""
     mlp_widths: tuple[int, ...] = _PRESET

@@ -46,7 +46,7 @@ def test_a_run_says_where_it_is_and_what_to_do_next(tmp_path, capsys, tiny_run):
     assert "num-actors" not in out
     lines = out.splitlines()
     assert "run directory: run" in lines
-    compiling = lines.index("compiling; a later run of this kind finds it done")
+    compiling = lines.index("compiling, unless a run of this kind was compiled before")
     assert compiling < len(lines) - 3
     assert lines[-3].startswith("2,000 steps  ")
     assert "gamma 0.99" in lines[-3]

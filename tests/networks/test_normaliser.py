@@ -103,6 +103,20 @@ def test_pictures_have_one_deviation_for_all_pixels():
     assert np.abs(normalised[:, 1, 1]).max() < 3
 
 
+def test_noise_alone_is_not_enlarged():
+    """One pixel that is off by one level, once, in pictures in which nothing happens."""
+    values = np.full((STEPS, BATCH, 2, 2, 3), 80, np.float32)
+    values[0, 0, 0, 0, 0] = 81
+    values = jnp.asarray(values)
+    normaliser = after(Normaliser((2, 2, 3), pictures=True), values, jnp.ones((STEPS, BATCH)))
+    assert np.abs(normaliser(values.reshape(-1, 2, 2, 3))).max() < 1
+
+
+def test_bytes_that_are_no_picture_have_a_deviation_each():
+    network = build((128,), jnp.uint8, suite="continuous")
+    assert not started(network.init).normaliser.pictures
+
+
 def test_a_network_normalises_pictures():
     """In place of dividing them by 255."""
     settings = {"suite": "continuous", "torso": "minatar"}

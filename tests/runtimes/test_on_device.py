@@ -14,12 +14,13 @@ from small_runtimes import (
     assert_same_bits,
     differ,
     lane,
+    make_runtime,
 )
 from support import Walk
 
 from stacx.agents import METAPARAMETERS
 from stacx.core.distributions import Categorical
-from stacx.runtimes.on_device import TrainState
+from stacx.runtimes.on_device import OnDeviceRuntime, TrainState
 from stacx.types import Box, MultiDiscrete
 
 
@@ -66,9 +67,23 @@ def test_clearing_the_interval_clears_nothing_else(tuned):
 SEEDS = 2
 
 
-@pytest.fixture(scope="module")
-def side_by_side() -> Case:
-    return Case(RECURRENT | {"num_seeds": SEEDS})
+@pytest.fixture(scope="module", params=["cpu", "gpu"])
+def side_by_side(request) -> Case:
+    """One after the other, as on a CPU, or as the batch that they are elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "default_backend", lambda: request.param)
+        case = Case(RECURRENT | {"num_seeds": SEEDS})
+        case.after(1)  # traces it
+    return case
+
+
+def test_seeds_that_are_a_batch_reset_only_where_one_ended(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    runtime = make_runtime(num_seeds=SEEDS)
+    start, few = runtime.abstract_state(), np.int32(1)
+    assert " cond[" in str(jax.make_jaxpr(runtime._run_chunk)(start, few))
+    monkeypatch.setattr(OnDeviceRuntime, "_batch_axis", None)
+    assert " cond[" not in str(jax.make_jaxpr(runtime._run_chunk)(start, few))
 
 
 def test_seeds_side_by_side_are_single_runs(side_by_side, recurrent):

@@ -30,7 +30,7 @@ class OnDeviceEnvironment(Protocol):
 
     @property
     def observation_dtype(self) -> Any:
-        """Type of observations; uint8 is taken for an image and divided by 255 in the network."""
+        """Type of observations; uint8 is divided by 255 in the network, unless it normalises."""
         ...
 
     @property

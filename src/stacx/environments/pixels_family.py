@@ -99,7 +99,7 @@ class Pixels(gymnasium.Wrapper):
 def _make_one(
     load: Callable[[int | None], Any], settings: dict[str, Any], *, renderer: str, camera: int
 ) -> gymnasium.Env:
-    os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's threads, in as many processes as this
+    os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa draws in this process, one of many
     drawn = DMControl(dmc_family.unchanging(load), renderer=renderer, camera=camera)
     return Pixels(drawn, **settings)
 

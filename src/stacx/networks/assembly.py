@@ -115,7 +115,7 @@ class ActorCriticNetwork:
         )
         normaliser = None
         if config.normalise_observations:
-            pictures = self._observation_dtype == np.uint8
+            pictures = self._observation_dtype == np.uint8 and len(self._observation_shape) > 1
             normaliser = Normaliser(self._observation_shape, pictures=pictures)
         return ActorCritic(normaliser, torso, core, heads)
 

@@ -18,8 +18,8 @@ class Normaliser(eqx.Module):
     """Running mean and variance of each component of the observations.
 
     They travel with the network's parameters, to actors, checkpoints and policies, but no gradient
-    reaches them. Pictures are divided by one deviation for all pixels, so that those in which
-    little happens, or nothing but the renderer's noise, stay small.
+    reaches them. Pictures are divided by one deviation for all pixels, so that pixels in which
+    nothing happens but a renderer's noise stay small.
 
     Args:
         observation_shape: without batch axes.
@@ -44,7 +44,7 @@ class Normaliser(eqx.Module):
         """Normalised and clipped observations."""
         mean, variance = jax.lax.stop_gradient((self.mean, self.variance))
         if self.pictures:
-            variance = jnp.mean(variance)
+            variance = jnp.maximum(jnp.mean(variance), 1.0)  # noise alone is not enlarged
         least = _EPSILON + (_ROUNDING * mean) ** 2
         return jnp.clip((observations - mean) / jnp.sqrt(variance + least), -_CLIP, _CLIP)
 

@@ -31,7 +31,7 @@ class Policy:
     Attributes:
         observation_shape: of one observation.
         observation_dtype: what observations are converted to.
-        steps: environment steps that each seed had been trained for.
+        steps: environment steps that each seed had been trained for, if a run is known.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Policy:
         parameters: Parameters,
         observation_shape: tuple[int, ...],
         observation_dtype: np.dtype,
-        steps: int = 0,
+        steps: int | None = None,
     ):
         self.config = config
         self.network = network
@@ -52,8 +52,9 @@ class Policy:
         self._act = jax.jit(self.act_on_batch)
 
     def __repr__(self) -> str:
+        trained = "" if self.steps is None else f" after {self.steps:,} steps"
         return (
-            f"Policy({self.config.agent} on {self.config.env} after {self.steps:,} steps: "
+            f"Policy({self.config.agent} on {self.config.env}{trained}: "
             f"{self.observation_dtype} {list(self.observation_shape)} -> {self.action_space})"
         )
 

@@ -178,6 +178,7 @@ class _Training:
         updates, state = self._restore() if resume else (0, None)
         if updates < self._config.total_updates:
             self._console.show_settings(self._runtime.without_effect)
+            self._console.say("compiling, unless a run of this kind was compiled before")
             self._loop(updates, self._runtime.init() if state is None else state)
             self._say_farewell()
             self._runtime.close()
@@ -198,7 +199,6 @@ class _Training:
 
     def _loop(self, updates: int, state: TrainState) -> None:
         config = self._config
-        self._console.say("compiling; a later run of this kind finds it done")
         with self._console, EventWriters(self._directory.events, updates) as events:
             state = self._runtime.prepare(state)  # no part of the first rate
             saved_at = interval_start = time.monotonic()

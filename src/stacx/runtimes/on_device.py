@@ -176,18 +176,23 @@ class OnDeviceRuntime:
             start = (jnp.int32(0), state)
             return jax.lax.while_loop(goes_on, lambda c: (c[0] + 1, iterate(c[1])), start)[1]
 
-        if self._batch_axis is None:
+        if self._one_by_one:
             return jax.lax.map(lambda one: run(one, self._iterate), state)
         return run(state, jax.vmap(self._iterate, axis_name=self._batch_axis))
 
     @property
-    def _batch_axis(self) -> str | None:
-        """The name of the axis of seeds, where they are a batch.
-
-        One after the other, else: batched small products are slow on a CPU.
-        """
+    def _one_by_one(self) -> bool:
+        """Whether seeds run one after the other: batched small products are slow on a CPU."""
         on_cpu = self.num_devices == 1 and jax.default_backend() == "cpu"
-        return None if self.config.num_seeds == 1 or on_cpu else "seeds"
+        return self.config.num_seeds == 1 or on_cpu
+
+    @property
+    def _batch_axis(self) -> str | None:
+        """The name of the axis of seeds, where they are a batch of one device.
+
+        Several devices would wait for each other at every step to reduce along it.
+        """
+        return None if self._one_by_one or self.num_devices > 1 else "seeds"
 
     def _no_steps(self) -> Steps:
         """What the first trajectory shares with the one before it: dummy transitions."""
