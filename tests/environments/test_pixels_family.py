@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import sys
 
 import numpy as np
@@ -95,6 +96,17 @@ def test_unstable_physics_are_not_drawn():
     observation, *rest = environment.step(np.zeros(1))
     assert shown(observation) == [3, 3]
     assert rest == [0.0, False, True, {"physics_error": True}]
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "0"), ("2", "2")])
+def test_mesa_gets_no_threads_of_its_own_unless_told(given, used, monkeypatch):
+    monkeypatch.setenv("LP_NUM_THREADS", given or "")  # so that it is restored
+    if given is None:
+        monkeypatch.delenv("LP_NUM_THREADS")
+    monkeypatch.setattr(pixels_family, "DMControl", lambda *_, **__: Drawn(1))
+    settings = {"size": 2, "action_repeat": 1, "frame_stack": 1} | EFFECTS
+    pixels_family._make_one(lambda seed: None, settings, renderer="egl", camera=0)
+    assert os.environ["LP_NUM_THREADS"] == used
 
 
 @pytest.fixture(autouse=True)

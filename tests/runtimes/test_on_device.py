@@ -67,18 +67,18 @@ def test_clearing_the_interval_clears_nothing_else(tuned):
 SEEDS = 2
 
 
-@pytest.fixture(scope="module", params=["cpu", "gpu"])
+@pytest.fixture(scope="module", params=[True, False])
 def side_by_side(request) -> Case:
     """One after the other, as on a CPU, or as the batch that they are elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "default_backend", lambda: request.param)
+        patch.setattr(OnDeviceRuntime, "_one_by_one", request.param)
         case = Case(RECURRENT | {"num_seeds": SEEDS})
         case.after(1)  # traces it
     return case
 
 
 def test_seeds_that_are_a_batch_reset_only_where_one_ended(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(OnDeviceRuntime, "_one_by_one", False)
     runtime = make_runtime(num_seeds=SEEDS)
     start, few = runtime.abstract_state(), np.int32(1)
     assert " cond[" in str(jax.make_jaxpr(runtime._run_chunk)(start, few))
