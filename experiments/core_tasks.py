@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from classic import RESULTS, write_rows
+from host import clock_of
 
 from stacx.reporting import plot_runs
 from stacx.runs import RunDirectory
@@ -133,6 +134,7 @@ def row_of(task: str, directory: Path) -> dict[str, Any]:
     for line in run.metrics():
         by_seed.setdefault(line["seed"], []).append(line)
     last = [lines[-1] for lines in by_seed.values()]
+    seconds = clock_of(next(iter(by_seed.values())), config.num_seeds)[-1]
     return {
         "task": task,
         "env": config.env,
@@ -142,7 +144,7 @@ def row_of(task: str, directory: Path) -> dict[str, Any]:
         "seeds": len(last),
         "score": np.mean([score_of(lines) for lines in by_seed.values()]),
         "scores": " ".join(f"{score_of(lines):.1f}" for lines in by_seed.values()),
-        "steps_per_second": f"{rate_of(next(iter(by_seed.values())), config.num_seeds):.0f}",
+        "steps_per_second": f"{last[0]['env_steps'] * config.num_seeds / seconds:.0f}",
         "gamma": f"{np.mean([line['meta/gamma/0'] for line in last]):.4f}",
         "lambda": f"{np.mean([line['meta/lambda/0'] for line in last]):.4f}",
     }
@@ -153,12 +155,6 @@ def score_of(lines: list[dict[str, Any]]) -> float:
     first = lines[-1]["env_steps"] * (1 - LAST)
     late = [line["episode_return"] for line in lines if line["env_steps"] > first]
     return float(np.nanmean(np.array(late, float)))
-
-
-def rate_of(lines: list[dict[str, Any]], num_seeds: int) -> float:
-    """Steps per second of all seeds: steps over time."""
-    steps = np.diff([line["env_steps"] for line in lines], prepend=0) * num_seeds
-    return float(steps.sum() / np.sum(steps / [line["steps_per_second"] for line in lines]))
 
 
 if __name__ == "__main__":

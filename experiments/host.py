@@ -85,10 +85,7 @@ def run_one(
     resume = (directory / "config.json").exists()
     run = stacx.train(config, directory, resume=resume, quiet=True)
     lines = run.metrics()
-    clock = np.cumsum(
-        np.diff([line["env_steps"] for line in lines], prepend=0)
-        / [line["steps_per_second"] for line in lines]
-    )
+    clock = clock_of(lines)
     above = [i for i, line in enumerate(lines) if (line["episode_return"] or 0) >= solved]
     return {
         "task": name,
@@ -105,6 +102,12 @@ def run_one(
         "gamma": f"{lines[-1]['meta/gamma/0']:.4f}",
         "lambda": f"{lines[-1]['meta/lambda/0']:.4f}",
     }
+
+
+def clock_of(lines: list[dict[str, Any]], num_seeds: int = 1) -> np.ndarray:
+    """Seconds of training up to each line of one seed, [lines]; rates are those of all seeds."""
+    steps = np.diff([line["env_steps"] for line in lines], prepend=0) * num_seeds
+    return np.cumsum(steps / [line["steps_per_second"] for line in lines])
 
 
 if __name__ == "__main__":
