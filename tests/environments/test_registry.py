@@ -122,9 +122,9 @@ def test_an_environment_that_is_not_made_in_time(monkeypatch):
 
     env = own(monkeypatch, function)
     with pytest.raises(BrokenEnvironmentError) as caught:
-        make(env, seconds=0.2)
+        make(env, seconds=2.0)
     assert message_of(caught) == (
-        f"{env} was not made within 0.2 s (--env-timeout): mend the environment"
+        f"{env} was not made within 2 s (--env-timeout): mend the environment"
     )
     assert "in function" in caught.value.details
 

@@ -200,7 +200,7 @@ def hanging(monkeypatch):
 
 @pytest.mark.parametrize("method", ["__init__", "reset", "step", "render"])
 def test_environments_that_do_not_answer(hanging, method):
-    policy, environment = make_policy(0.0, env_timeout=0.5, num_envs=2), environment_of()
+    policy, environment = make_policy(0.0, env_timeout=1.0, num_envs=2), environment_of()
     hanging(method)
     began = time.monotonic()
     filmed = method == "render"
@@ -208,9 +208,9 @@ def test_environments_that_do_not_answer(hanging, method):
     with pytest.raises(stacx.BrokenEnvironmentError) as caught:
         play(policy, environment)
     assert time.monotonic() - began < 30
-    seconds = "0.5" if filmed else "1"  # a batch of one, or of two times two
+    seconds = "1" if filmed else "2"  # a batch of one, or of two times two
     assert message_of(caught) == (
-        f"o:f has not answered for {seconds} s (--env-timeout 0.5): mend the environment"
+        f"o:f has not answered for {seconds} s (--env-timeout 1): mend the environment"
     )
     assert ", in hanging\n" in caught.value.details
 

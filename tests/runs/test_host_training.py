@@ -339,9 +339,9 @@ def test_environments_that_hang_while_they_are_made_end_the_run(failing):
 
 @pytest.mark.parametrize("place", ["step", "reset"])
 def test_environments_that_hang_again_and_again_end_the_run(failing, place):
-    settings = faulty("hang", place, seconds=2.0)
-    error = failing(env_timeout=0.5, max_env_restarts=1, **settings)
-    assert str(error).startswith("host_games:Faulty has not answered for 0.5 s (--env-timeout), in")
+    settings = faulty("hang", place, seconds=4.0)
+    error = failing(env_timeout=1.0, max_env_restarts=1, **settings)
+    assert str(error).startswith("host_games:Faulty has not answered for 1 s (--env-timeout), in")
     assert "one more than --max-env-restarts 1" in str(error)
     assert ", in hang\n" in error.details
 
