@@ -92,7 +92,7 @@ def test_tune_takes_names_in_any_order(tune, tuned):
 def test_tune_refuses_what_is_no_metaparameter(tune):
     message = refusal(tune=tune)
     assert "--tune" in message
-    assert "gamma, lambda, alpha, g_v, g_p or g_e" in message
+    assert "gamma, lambda, alpha, g_v, g_p, g_e, alpha_rho, alpha_c or clip" in message
 
 
 def test_a_metaparameters_start_needs_it_to_be_tuned():
@@ -111,6 +111,66 @@ def test_burn_in_needs_memory():
 def test_bounds_of_a_deviation_are_in_order():
     message = "--log-std-min and --log-std-max must be the first below the second, not 0.0, 0.0"
     assert refusal(log_std_min=0.0) == message
+
+
+@pytest.mark.parametrize("name", ["alpha_rho", "alpha_c", "clip"])
+def test_what_a_variant_tunes_may_be_started_elsewhere(name):
+    assert Config(tune=name, **{f"initial_{name}": 0.5}).initial_value(name) == 0.5
+    message = refusal(tune="gamma", **{f"initial_{name}": 0.5})
+    assert message.endswith(f"since {name} is not tuned: tune it with --tune")
+
+
+@pytest.mark.parametrize("both", ["alpha,alpha_rho", "alpha_c,alpha", "all,alpha_rho"])
+def test_alpha_stands_for_two(both):
+    assert "alpha" in refusal(tune=both)
+
+
+def test_what_is_tuned_in_variants_is_reported():
+    assert Config(tune="clip,alpha_c,gamma").tuned == ("gamma", "alpha_c", "clip")
+    assert Config(tune="clip,alpha_c").reported == (*METAPARAMETERS, "alpha_c", "clip")
+    assert Config(tune="all").reported == METAPARAMETERS
+    config = Config(tune="clip,alpha_c", alpha=0.7, clip_rho=2.0, clip_c=2.0)
+    assert (config.outer_value("alpha_c"), config.outer_value("clip")) == (0.7, 2.0)
+
+
+CONTRADICTIONS = [
+    ({"agent": "impala", "outer_value_head": True}, "--outer-value-head has no effect if nothing"),
+    ({"agent": "impala", "meta_interval": 2}, "--meta-interval has no effect if nothing is tuned"),
+    ({"agent": "impala", "outer_fraction": 0.5}, "--outer-fraction has no effect if nothing"),
+    ({"agent": "impala", "outer_steps": 5}, "--outer-steps has no effect if nothing is tuned"),
+    ({"agent": "impala", "through_second_moment": False}, "--through-second-moment has no effect"),
+    ({"agent": "stac", "behaviour": "random"}, "--behaviour has no effect with one head"),
+    ({"agent": "stac", "tune": "g_e", "aux_gamma": (0.9,)}, "--aux-gamma has no effect with one"),
+    ({"agent": "stacx", "aux_g_v": (0.9,)}, "--aux-g-v has no effect, since g_v is tuned"),
+    (
+        {"agent": "impala-aux", "aux_gamma": (0.9, 0.8, 0.7)},
+        "--aux-gamma must have one number, or one for each of the 2 auxiliary heads, not 3",
+    ),
+    ({"tune": "alpha_rho,alpha_c", "aux_alpha": (0.9,)}, "--aux-alpha has no effect"),
+    ({"tune": "clip", "clip_c": 2.0}, "--tune clip tunes rho_bar and c_bar as one: set --clip-rho"),
+    (
+        {"outer_value_head": True, "behaviour": "average"},
+        "--outer-value-head is for head 1's policy: leave it out with --behaviour average, which",
+    ),
+    ({"outer_value_head": True, "behaviour": "random"}, "--outer-value-head is for head 1's"),
+    ({"outer_steps": 20}, "--outer-steps must leave transitions for the inner loss: below"),
+    ({"outer_steps": 15, "burn_in": 5, "lstm_size": 4}, "--outer-steps must leave transitions"),
+    ({"gamma_embedding_size": 4}, "--gamma-embedding-size has no effect without"),
+]
+
+
+@pytest.mark.parametrize(("settings", "says"), CONTRADICTIONS, ids=str)
+def test_variants_that_contradict_each_other(settings, says):
+    assert refusal(**settings).startswith(says)
+
+
+def test_auxiliary_values_are_one_for_all_or_one_each():
+    config = Config(agent="impala-aux", heads=4, aux_gamma=(0.5,), aux_lambda=(0.1, 0.2, 0.3))
+    assert config.auxiliary_values("gamma") == (0.5, 0.5, 0.5)
+    assert config.auxiliary_values("lambda") == (0.1, 0.2, 0.3)
+    assert config.auxiliary_values("g_e") == ()
+    assert Config.from_json(config.to_json()) == config
+    assert "--aux-gamma must be numbers, not ('0.5',)" in refusal(aux_gamma=("0.5",))
 
 
 @pytest.mark.parametrize("name", METAPARAMETERS)
@@ -135,6 +195,8 @@ RANGES = {
         "max_gradient_norm": (0.0,),
         "meta_eps": (0.0,),
         "clip_rho": (0.0, math.nan),
+        "meta_interval": (0, -1),
+        "gamma_embedding_size": (0,),
         "reward_clip": (0.0,),
         "mlp_widths": ((0,), (4, -4)),
         "channels": ((0,),),

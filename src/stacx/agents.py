@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 METAPARAMETERS = ("gamma", "lambda", "alpha", "g_v", "g_p", "g_e")
 """The names of the metaparameters, in the order of Algorithm 2, line 4."""
 
+VARIANTS = ("alpha_rho", "alpha_c", "clip")
+"""Further ones, of the paper's variants (section 4.3): alpha taken apart, and rho_bar = c_bar."""
+
 
 class Agent(NamedTuple):
     """One of the paper's agents: a value of the two switches."""

@@ -15,7 +15,16 @@ from typing import Annotated, Any, Literal, cast
 
 import tyro
 
-from stacx.agents import AGENTS, ENVIRONMENTS, FAMILIES, METAPARAMETERS, SUITES, Setting, suite_of
+from stacx.agents import (
+    AGENTS,
+    ENVIRONMENTS,
+    FAMILIES,
+    METAPARAMETERS,
+    SUITES,
+    VARIANTS,
+    Setting,
+    suite_of,
+)
 from stacx.errors import ConfigError
 
 __all__ = ["METAPARAMETERS", "OF_ACTORS", "Config", "flag_of"]
@@ -55,7 +64,9 @@ class Config:
 
     # --- self-tuning ---
     tune: str = _PRESET
-    """Metaparameters to tune: all, none, or names with commas (gamma,lambda,alpha,g_v,g_p,g_e)."""
+    """Metaparameters to tune: all, none, or names with commas (gamma,lambda,alpha,g_v,g_p,g_e; in
+    the paper's variants, section 4.3, also alpha_rho,alpha_c for alpha, and clip: rho_bar and
+    c_bar as one)."""
     heads: int = _PRESET
     """Number of actor-critic heads P; head 1 acts, the others are auxiliary tasks."""
     initial_logit: float = 4.6
@@ -72,6 +83,12 @@ class Config:
     """Where g_p starts when tuned, in (0, 1), as a fraction of its outer value."""
     initial_g_e: float | None = None
     """Where g_e starts when tuned, in (0, 1), as a fraction of its outer value."""
+    initial_alpha_rho: float | None = None
+    """Where alpha_rho starts when tuned, in (0, 1)."""
+    initial_alpha_c: float | None = None
+    """Where alpha_c starts when tuned, in (0, 1)."""
+    initial_clip: float | None = None
+    """Where rho_bar = c_bar starts when tuned, in (0, 1), as a fraction of its outer value."""
     meta_learning_rate: float = _PRESET
     """Learning rate of Adam on the metaparameters' logits."""
     meta_b1: float = 0.9
@@ -82,6 +99,25 @@ class Config:
     """Adam's epsilon (Table 3)."""
     g_kl: float = _PRESET
     """Weight of KL(new policy || old policy) in the outer loss (Eq. 3)."""
+    meta_interval: int = 1
+    """Updates from one step of the metaparameters to the next; 1: at each, as in Algorithm 2."""
+    outer_fraction: float = 1.0
+    """Share of a batch's environments that the outer loss sees, rounded up; it is scaled to the
+    whole batch. Less is cheaper."""
+    outer_steps: int = 0
+    """Transitions at a trajectory's end that are for the outer loss alone, and the others for the
+    inner loss alone; 0: both see all (Algorithm 2). With as many in `overlap`, the outer loss is on
+    the batch after the inner loss's (Xu et al. 2018)."""
+    outer_value_head: bool = False
+    """Whether the outer loss has a value head of its own, which learns with the outer loss's
+    hyperparameters (Bonnet et al. 2022); not: it judges with head 1's, which learns with gamma."""
+    through_second_moment: bool = True
+    """Whether the metagradient passes through RMSProp's second moment of the new gradient, too."""
+    gamma_embedding: Literal["none", "shared", "per-head"] = "none"
+    """Whether heads are told their discount, embedded by weights that they share or by their own
+    (section 9.5; Xu et al. 2018)."""
+    gamma_embedding_size: int = 16
+    """Size of that embedding; not in the paper."""
 
     # --- the loss (Eq. 1); with self-tuning, the outer loss ---
     gamma: float = _PRESET
@@ -96,6 +132,22 @@ class Config:
     """Weight of the policy loss."""
     g_e: float = _PRESET
     """Weight of the entropy loss."""
+    aux_gamma: tuple[float, ...] = ()
+    """Discount factor of the auxiliary heads, one for all or one each, if it is not tuned; by
+    default head 1's, as for the others that follow."""
+    aux_lambda: tuple[float, ...] = ()
+    """Trace decay of the auxiliary heads."""
+    aux_alpha: tuple[float, ...] = ()
+    """Leaky V-trace mixture of the auxiliary heads."""
+    aux_g_v: tuple[float, ...] = ()
+    """Weight of the value losses of the auxiliary heads."""
+    aux_g_p: tuple[float, ...] = ()
+    """Weight of the policy losses of the auxiliary heads."""
+    aux_g_e: tuple[float, ...] = ()
+    """Weight of the entropy losses of the auxiliary heads."""
+    bootstrap: Literal["target", "mixed"] = "target"
+    """What an advantage bootstraps from: the next target (Algorithm 1, line 20), or its mixture by
+    lambda with the next value, as rlax's. The same where lambda is 1."""
     clip_rho: float = 1.0
     """Truncation level rho_bar (Algorithm 2, line 3)."""
     clip_c: float = 1.0
@@ -125,6 +177,10 @@ class Config:
     """Gradients are clipped to this global norm."""
 
     # --- the data ---
+    behaviour: Literal["main", "random", "average"] = "main"
+    """Which policy acts: head 1's; in each environment and trajectory a head's drawn at random, and
+    the outer loss is of all heads; or the policy of the heads' average outputs, which gets a value
+    head of its own (the ensembles of section 9.3)."""
     num_envs: int = _PRESET
     """Parallel environments of one training run, or of each actor: the batch size m."""
     trajectory_length: int = _PRESET
@@ -230,6 +286,30 @@ class Config:
         """The outer loss's hyperparameters by metaparameter name (Algorithm 2, line 5)."""
         return {name: getattr(self, _field(name)) for name in METAPARAMETERS}
 
+    def outer_value(self, name: str) -> float:
+        """The outer loss's value for a metaparameter, also one of `VARIANTS`."""
+        of_variants = {"alpha_rho": self.alpha, "alpha_c": self.alpha, "clip": self.clip_rho}
+        return (self.outer_values() | of_variants)[name]
+
+    def scale(self, name: str) -> float:
+        """What the sigmoid of a tuned metaparameter's logit is multiplied by (line 10)."""
+        return self.outer_value(name) if name in ("g_v", "g_p", "g_e", "clip") else 1.0
+
+    def auxiliary_values(self, name: str) -> tuple[float, ...]:
+        """What auxiliary heads have of one of `METAPARAMETERS`; empty where they have head 1's."""
+        given: tuple[float, ...] = getattr(self, f"aux_{name}")
+        return given * (self.heads - 1) if len(given) == 1 else given
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """The metaparameters in a line of metrics."""
+        return METAPARAMETERS + tuple(name for name in VARIANTS if name in self.tuned)
+
+    @property
+    def has_outer_values(self) -> bool:
+        """Whether there is a value head for the acting policy and the outer hyperparameters."""
+        return self.outer_value_head or self.behaviour == "average"
+
     def initial_value(self, name: str) -> float | None:
         """Where the tuned metaparameter `name` starts, in (0, 1); None: at `initial_logit`."""
         return cast(float | None, getattr(self, f"initial_{name}"))
@@ -310,10 +390,12 @@ def _canonical_tune(tune: str) -> str:
     if names in (["none"], []):
         return "none"
     for name in names:
-        if name not in METAPARAMETERS:
-            known = _listed(METAPARAMETERS)
+        if name not in METAPARAMETERS + VARIANTS:
+            known = _listed(METAPARAMETERS + VARIANTS)
             raise ConfigError(f"unknown metaparameter {name!r} in --tune: use all, none, {known}")
-    return ",".join(name for name in METAPARAMETERS if name in names)
+    if "alpha" in names and {"alpha_rho", "alpha_c"} & set(names):
+        raise ConfigError("--tune alpha stands for alpha_rho and alpha_c: name it, or these")
+    return ",".join(name for name in METAPARAMETERS + VARIANTS if name in names)
 
 
 def _check_types(config: Config) -> None:
@@ -334,11 +416,12 @@ def _check_types(config: Config) -> None:
         wrong_bool = isinstance(value, bool) and kind != "bool"
         if allowed and (not isinstance(value, allowed) or wrong_bool):
             raise ConfigError(f"{flag_of(field.name)} must be {kind}, not {value!r}")
-        if kind.startswith("tuple") and not (
-            isinstance(value, tuple) and all(isinstance(v, int) for v in value)
-        ):
-            flag = flag_of(field.name)
-            raise ConfigError(f"{flag} must be whole numbers, not {value!r}")
+        for members, types in (("int", (int,)), ("float", (int, float))):
+            if kind == f"tuple[{members}" and not (
+                isinstance(value, tuple) and all(isinstance(v, types) for v in value)
+            ):
+                wish = "whole numbers" if members == "int" else "numbers"
+                raise ConfigError(f"{flag_of(field.name)} must be {wish}, not {value!r}")
 
 
 _BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -346,13 +429,22 @@ _BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value > 0,
         "steps num_seeds heads num_envs trajectory_length log_points num_actors queue_size "
         "env_timeout checkpoints_kept max_skipped_updates learning_rate rmsprop_eps "
-        "max_gradient_norm meta_eps clip_rho",
+        "max_gradient_norm meta_eps clip_rho meta_interval gamma_embedding_size",
     ),
     "zero or more": (
         lambda value: value >= 0,
         "end_learning_rate rmsprop_initial meta_learning_rate head_init g_v g_p g_e g_kl clip_c "
         "lstm_size torso_output seed overlap burn_in checkpoint_points checkpoint_minutes "
-        "max_env_restarts",
+        "max_env_restarts outer_steps",
+    ),
+    "above 0 and at most 1": (lambda value: 0.0 < value <= 1.0, "outer_fraction"),
+    "numbers between 0 and 1": (
+        lambda values: all(0.0 <= value <= 1.0 for value in values),
+        "aux_gamma aux_lambda aux_alpha",
+    ),
+    "numbers of zero or more": (
+        lambda values: all(value >= 0.0 for value in values),
+        "aux_g_v aux_g_p aux_g_e",
     ),
     "between 0 and 1": (lambda value: 0.0 <= value <= 1.0, "gamma lambda_ alpha rmsprop_decay"),
     "0 or more and below 1": (lambda value: 0.0 <= value < 1.0, "meta_b1 meta_b2"),
@@ -371,7 +463,57 @@ _CHOICES = {
     "matmul_precision": ("float32", "tensorfloat32", "bfloat16"),
     "vectorization": ("auto", "sync", "async"),
     "downsampling": ("pools", "strides"),
+    "bootstrap": ("target", "mixed"),
+    "behaviour": ("main", "random", "average"),
+    "gamma_embedding": ("none", "shared", "per-head"),
 }
+
+
+_OF_TUNING = (
+    *("meta_interval", "outer_fraction", "outer_steps", "outer_value_head"),
+    "through_second_moment",
+)
+"""Variants of the metagradient, which only self-tuning has."""
+
+
+def _check_variants(config: Config) -> None:
+    """Refuses variants that contradict each other, or would have no effect."""
+    if not config.tuned:
+        config.require_usual(_OF_TUNING, "if nothing is tuned")
+    of_many = ["behaviour", *(f"aux_{name}" for name in METAPARAMETERS)]
+    if config.heads == 1:
+        config.require_usual(of_many, "with one head")
+    for name in METAPARAMETERS:
+        given = getattr(config, f"aux_{name}")
+        if given and name in config.tuned:
+            raise ConfigError(
+                f"{flag_of(f'aux_{name}')} has no effect, since {name} is tuned: leave it out"
+            )
+        if len(given) > 1 and len(given) != config.heads - 1:
+            raise ConfigError(
+                f"{flag_of(f'aux_{name}')} must have one number, or one for each of the "
+                f"{config.heads - 1} auxiliary heads, not {len(given)}"
+            )
+    if config.aux_alpha and {"alpha_rho", "alpha_c"} <= set(config.tuned):
+        raise ConfigError("--aux-alpha has no effect, since alpha_rho and alpha_c are tuned")
+    if "clip" in config.tuned and config.clip_rho != config.clip_c:
+        raise ConfigError(
+            f"--tune clip tunes rho_bar and c_bar as one: set --clip-rho and --clip-c alike, "
+            f"not {config.clip_rho:g} and {config.clip_c:g}"
+        )
+    if config.outer_value_head and config.behaviour != "main":
+        raise ConfigError(
+            f"--outer-value-head is for head 1's policy: leave it out with --behaviour "
+            f"{config.behaviour}"
+            + (", which has a value head of its own" if config.behaviour == "average" else "")
+        )
+    if config.outer_steps >= config.trajectory_length - config.burn_in:
+        raise ConfigError(
+            f"--outer-steps must leave transitions for the inner loss: below --trajectory-length "
+            f"less --burn-in, {config.trajectory_length - config.burn_in}, not {config.outer_steps}"
+        )
+    if config.gamma_embedding == "none":
+        config.require_usual(["gamma_embedding_size"], "without --gamma-embedding")
 
 
 def _check_ranges(config: Config) -> None:
@@ -395,16 +537,18 @@ def _check_ranges(config: Config) -> None:
     require(ordered, "log_std_min log_std_max", "the first below the second")
     require(config.total_updates < 2**31, "steps", "less than 2^31 updates")
     require(config.reward_clip is None or config.reward_clip > 0, "reward_clip", "positive")
-    for name in METAPARAMETERS:
+    for name in METAPARAMETERS + VARIANTS:
         value = config.initial_value(name)
         if value is None:
             continue
         require(0.0 < value < 1.0, f"initial_{name}", "strictly between 0 and 1")
         if name not in config.tuned:
+            fixed = f"set {flag_of(_field(name))}, or " if name in METAPARAMETERS else ""
             raise ConfigError(
                 f"--initial-{name.replace('_', '-')} has no effect, since {name} is not tuned: "
-                f"set {flag_of(_field(name))}, or tune it with --tune"
+                f"{fixed}tune it with --tune"
             )
+    _check_variants(config)
     if config.deterministic:
         config.require_usual(["queue_size"], "with --deterministic, which bounds the queue itself")
     try:

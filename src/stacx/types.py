@@ -158,6 +158,8 @@ class NetworkOutput(NamedTuple):
     """What the distribution over the action space is made of: unnormalised log-probabilities."""
     values: Float[Array, "T B P"]
     """State values."""
+    outer_values: Float[Array, "T B 1"] | None = None
+    """State values of the acting policy for the outer loss's discount, if a head learns them."""
 
 
 @runtime_checkable
@@ -192,6 +194,13 @@ class Network(Protocol):
         """
         ...
 
+    def conditioned_on(self, parameters: Parameters, gamma: Float[Array, "P"]) -> Parameters:
+        """Parameters whose heads are told these discounts; differentiable in them.
+
+        Only asked for with a `gamma_embedding`.
+        """
+        ...
+
     def having_seen(
         self, parameters: Parameters, observations: Array, valid: Float[Array, "T B"]
     ) -> Parameters:
@@ -208,13 +217,15 @@ class UpdateMetrics(NamedTuple):
     loss: Float[Array, ""]
     """The inner loss (Algorithm 1), averaged over heads as in Algorithm 2, line 11."""
     outer_loss: Float[Array, ""]
-    """The outer loss with its KL term (Eq. 3) at theta_{t+1}; 0 when nothing is tuned."""
+    """The outer loss with its KL term (Eq. 3) at theta_{t+1}."""
     kl: Float[Array, ""]
-    """KL(new || old) of head 1, summed over the batch; 0 when nothing is tuned."""
+    """KL(new || old) of the acting policy, head 1's, summed over the batch."""
+    metagradient_norm: Float[Array, ""]
+    """Global norm of the metagradient."""
+    meta_step: Bool[Array, ""]
+    """Whether the metaparameters were updated, too; if not, the last three are 0."""
     gradient_norm: Float[Array, ""]
     """Global norm of the inner gradient before clipping."""
-    metagradient_norm: Float[Array, ""]
-    """Global norm of the metagradient; 0 when nothing is tuned."""
     skipped: Bool[Array, ""]
     """Whether the update was skipped, because a gradient or metagradient was not finite."""
     skipped_in_a_row: Int[Array, ""]

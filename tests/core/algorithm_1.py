@@ -87,15 +87,19 @@ def targets(outputs, values, trajectory, zeta, config, kind=Softmax) -> Targets:
             log_prob = kind(outputs[s, i], config).log_prob(trajectory.actions[s, i])
             ratio = np.exp(log_prob - trajectory.behaviour_log_probs[s, i])
             ratio *= trajectory.valid[s, i]
-            alpha = zeta["alpha"]
-            trace = zeta["lambda"] * ((1 - alpha) * ratio + alpha * min(config.clip_c, ratio))
-            rhos[s, i] = (1 - alpha) * ratio + alpha * min(config.clip_rho, ratio)
+            clip_rho, clip_c = (zeta.get("clip", c) for c in (config.clip_rho, config.clip_c))
+            alpha_rho, alpha_c = (zeta.get(f"alpha_{x}", zeta["alpha"]) for x in ("rho", "c"))
+            trace = zeta["lambda"] * ((1 - alpha_c) * ratio + alpha_c * min(clip_c, ratio))
+            rhos[s, i] = (1 - alpha_rho) * ratio + alpha_rho * min(clip_rho, ratio)
             gamma = zeta["gamma"] * trajectory.discounts[s, i]
             reward = trajectory.rewards[s, i] * config.reward_scale
             delta = rhos[s, i] * (reward + gamma * values[s + 1, i] - values[s, i])
             error = delta + gamma * trace * error
             returns[s, i] = error + values[s, i]
-            advantages[s, i] = reward + gamma * next_return - values[s, i]
+            bootstrap = next_return
+            if config.bootstrap == "mixed":  # rlax's, not the paper's
+                bootstrap = zeta["lambda"] * next_return + (1 - zeta["lambda"]) * values[s + 1, i]
+            advantages[s, i] = reward + gamma * bootstrap - values[s, i]
             next_return = returns[s, i]
     return Targets(rhos, returns, advantages)
 

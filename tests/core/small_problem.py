@@ -12,7 +12,7 @@ from stacx.types import Box, Discrete, MultiDiscrete, NetworkOutput, Trajectory
 STEPS, BATCH, FEATURES, ACTIONS = 7, 3, 4, 3
 DUMMIES = ((2, 0), (5, 1))
 """(step, environment): the first follows a termination, the second a truncation."""
-WIDTH = 5
+WIDTH, EMBEDDED = 5, 2
 ONE_CHOICE, TWO_CHOICES = Discrete(ACTIONS), MultiDiscrete((2, 3))
 TWO_NUMBERS = Box((-1.0, -1.0), (1.0, 1.0))
 
@@ -61,29 +61,50 @@ def make_output(heads: int, seed: int = 1, space=ONE_CHOICE) -> NetworkOutput:
 
 
 class TinyNetwork:
-    """A `stacx.types.Network`: one tanh layer, and linear heads."""
+    """A `stacx.types.Network`: one tanh layer, and linear heads; what variants need, if asked."""
 
-    def __init__(self, heads: int, action_space=ONE_CHOICE):
+    def __init__(self, heads: int, action_space=ONE_CHOICE, *, outer_values=False, embedding=0):
         self.heads = heads
         self.action_space = action_space
+        self.outer_values = outer_values
+        self.embedding = embedding
+        """Rows of weights of the gamma embedding: none, one, or one a head."""
 
     def init(self, key):
-        torso, policy, value = jax.random.split(key, 3)
-        return {
+        torso, policy, value, outer, *embedding = jax.random.split(key, 7)
+        width = WIDTH + (EMBEDDED if self.embedding else 0)
+        parameters = {
             "torso": jax.random.normal(torso, (FEATURES, WIDTH)),
-            "policy": jax.random.normal(policy, (self.heads, WIDTH, self.action_space.num_outputs)),
-            "value": jax.random.normal(value, (self.heads, WIDTH)),
+            "policy": jax.random.normal(policy, (self.heads, width, self.action_space.num_outputs)),
+            "value": jax.random.normal(value, (self.heads, width)),
         }
+        if self.outer_values:
+            parameters["outer"] = jax.random.normal(outer, (1, WIDTH))
+        if self.embedding:
+            parameters["embedding"] = jax.random.normal(embedding[0], (self.embedding, EMBEDDED))
+            parameters["gamma"] = jnp.zeros((self.heads,))
+        return parameters
 
     def initial_state(self, batch):
         return ()
 
     def unroll(self, parameters, observations, starts, recurrent_state, *, main_head_only=False):
         heads = slice(1) if main_head_only else slice(None)
-        features = self.features(parameters, observations)
-        policy = jnp.einsum("tbi,pia->tbpa", features, parameters["policy"][heads])
-        values = jnp.einsum("tbi,pi->tbp", features, parameters["value"][heads])
-        return NetworkOutput(policy, values), ()
+        shared = self.features(parameters, observations)
+        features = jnp.stack([shared] * self.heads, axis=2)[:, :, heads]
+        if self.embedding:
+            told = (parameters["gamma"][:, None] * parameters["embedding"])[heads]
+            told = jnp.broadcast_to(told, (*features.shape[:-1], EMBEDDED))
+            features = jnp.concatenate([features, told], axis=-1)
+        policy = jnp.einsum("tbpi,pia->tbpa", features, parameters["policy"][heads])
+        values = jnp.einsum("tbpi,pi->tbp", features, parameters["value"][heads])
+        outer = None
+        if self.outer_values:
+            outer = jnp.einsum("tbi,pi->tbp", shared, parameters["outer"])
+        return NetworkOutput(policy, values, outer), ()
+
+    def conditioned_on(self, parameters, gamma):
+        return parameters | {"gamma": gamma}
 
     def having_seen(self, parameters, observations, valid):
         raise NotImplementedError

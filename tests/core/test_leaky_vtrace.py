@@ -123,6 +123,16 @@ def test_below_lambda_1_targets_agree_with_rlax_but_advantages_bootstrap_from_th
     assert not np.allclose(out.rhos * out.advantages, theirs.pg_advantage, rtol=1e-2)
 
 
+@pytest.mark.parametrize("lambda_", [0.0, 0.5, 1.0])
+def test_the_mixed_bootstrap_is_rlax_s(lambda_):
+    *arrays, _ = random_inputs(1, 12)
+    settings = {"lambda_": lambda_, "mixed_bootstrap": True}
+    out = leaky_vtrace(*arrays, alpha_rho=0.3, alpha_c=0.3, **settings)
+    theirs = rlax_leaky_vtrace(*arrays, alpha=0.3, lambda_=lambda_)
+    np.testing.assert_allclose(out.targets - arrays[0][:-1], theirs.errors, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(out.rhos * out.advantages, theirs.pg_advantage, rtol=1e-5, atol=1e-5)
+
+
 def test_alpha_0_is_importance_sampling(x64):
     values, rewards, discounts, weights, _ = random_inputs(2, 6)
     out = compiled(values, rewards, discounts, weights, alpha_rho=0.0, alpha_c=0.0)

@@ -187,11 +187,14 @@ def test_losses_are_sums(problem):
     np.testing.assert_allclose(doubled, 2 * compiled_loss(*problem), rtol=1e-12)
 
 
-def test_kl_is_of_new_from_old_over_the_valid_states_of_head_1(problem):
-    old, trajectory, _ = problem
-    new = jax.tree.map(lambda x: 2.0 * x, make_output(1, seed=5))
-    p, q = (special.softmax(out.policy[:STEPS, :, 0], axis=-1) for out in (new, old))
-    expected = float(np.sum(stats.entropy(p, q, axis=-1) * trajectory.valid))
+@pytest.mark.parametrize("heads", [1, HEADS])
+def test_kl_is_of_new_from_old_over_the_valid_states(x64, heads):
+    """The mean over the heads that are judged: in the paper, head 1."""
+    trajectory, old = make_trajectory(), make_output(heads)
+    new = jax.tree.map(lambda x: 2.0 * x, make_output(heads, seed=5))
+    p, q = (special.softmax(out.policy[:STEPS], axis=-1) for out in (new, old))
+    divergences = stats.entropy(p, q, axis=-1) * trajectory.valid[..., None]
+    expected = float(np.sum(divergences)) / heads
     np.testing.assert_allclose(
         kl_loss(ONE_CHOICE, new, old, trajectory, CONFIG), expected, rtol=1e-12
     )
@@ -273,7 +276,7 @@ def test_numbers_have_the_loss_of_algorithm_1(x64):
 
 
 def test_numbers_have_the_kl_of_their_gaussians(x64):
-    new, old = (make_output(HEADS, seed, TWO_NUMBERS) for seed in (1, 2))
+    new, old = (make_output(1, seed, TWO_NUMBERS) for seed in (1, 2))
     trajectory = make_trajectory(space=TWO_NUMBERS)
     expected = kl(new.policy[:, :, 0], old.policy[:, :, 0], trajectory, CONFIG, Squashed)
     assert expected > 0.1

@@ -1,5 +1,6 @@
 """P heads at once are P heads one by one."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from building import (
     started,
 )
 
+from stacx.config import Config
 from stacx.networks.heads import Heads, StackedMLP
 
 
@@ -38,7 +40,8 @@ def test_heads_start_differently():
     stacked = started(StackedMLP, 2, (7, 6, 4))
     for weight in stacked.weights:
         assert not np.array_equal(weight[0], weight[1])
-    heads = started(Heads, heads=1, features=7, widths=(6,), policy_outputs=4)
+    config = Config(agent="impala", head_widths=(6,))
+    heads = started(Heads, config, features=7, policy_outputs=4)
     assert not np.array_equal(heads.policy.weights[0], heads.value.weights[0])
 
 
@@ -76,7 +79,7 @@ def test_the_main_head_alone_has_no_gradient_of_the_others():
 
     def total(parameters):
         output = outputs(network, parameters, observations, main_head_only=True)
-        return sum(jnp.sum(leaf**2) for leaf in output)
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(output))
 
     gradient = jax.jit(jax.grad(total))(filled(network.init))
     for leaf in jax.tree.leaves(gradient.heads):
@@ -103,3 +106,58 @@ def test_the_papers_heads_have_one_hidden_layer():
     hidden = 8 * 256 + 256
     one_head = 2 * hidden + (256 * ACTIONS + ACTIONS) + (256 + 1)
     assert sizes[3] - sizes[1] == 2 * one_head
+
+
+# --- variants -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("embedding", ["shared", "per-head"])
+@pytest.mark.parametrize("widths", [(), (6,)])
+def test_every_head_is_told_its_discount(embedding, widths):
+    """Features with a vector times gamma behind them, written out for every head."""
+    settings = {"head_widths": widths, "gamma_embedding_size": 2}
+    network, observations = build(gamma_embedding=embedding, **settings), observe()
+    parameters = filled(network.init)
+    rows = {"shared": 1, "per-head": 3}[embedding]
+    assert parameters.heads.embedding.weights.shape == (rows, 2)
+    gamma = jnp.array([0.9, 0.5, 0.99])
+    told = network.conditioned_on(parameters, gamma)
+    everything = outputs(network, told, observations)
+    main = outputs(network, told, observations, main_head_only=True)
+    assert_close(main.policy, everything.policy[:, :, :1])
+    for head in range(3):
+        own = gamma[head] * parameters.heads.embedding.weights[head % rows]
+        plain = jax.tree.map(lambda leaf, head=head: leaf[head : head + 1], parameters.heads)
+        for mlp, actual in (
+            (plain.policy, everything.policy[:, :, head]),
+            (plain.value, everything.values[:, :, head, None]),
+        ):
+            first = mlp.weights[0][0]
+            expected = _shorter(mlp, own, first)(_features(network, parameters))
+            assert_close(actual, expected[:, :, 0])
+
+
+def _shorter(mlp, own, first):
+    """The MLP for features alone: what it is told is part of its bias."""
+    size = len(first) - len(own)
+    firsts = mlp.weights[0][:, :size], mlp.biases[0] + own @ first[size:]
+    return eqx.tree_at(lambda m: (m.weights[0], m.biases[0]), mlp, firsts)
+
+
+def _features(network, parameters):
+    """What heads see, found with heads that pass it on."""
+    observations = observe()
+    whole = eqx.combine(parameters, network._static)
+    flat = observations.reshape(-1, *observations.shape[2:])
+    return whole.torso(flat).reshape(*observations.shape[:2], -1)
+
+
+def test_the_outer_value_head_is_one_beside_the_others():
+    network, observations = build(agent="stacx", outer_value_head=True), observe()
+    parameters = filled(network.init)
+    for main_head_only in (False, True):
+        output = outputs(network, parameters, observations, main_head_only=main_head_only)
+        assert output.outer_values.shape == (*observations.shape[:2], 1)
+        expected = parameters.heads.outer_value(_features(network, parameters))[..., 0]
+        assert_close(output.outer_values, expected)
+    assert outputs(build(), filled(build().init), observations).outer_values is None

@@ -54,6 +54,16 @@ def test_means_are_over_the_updates_that_were_not_skipped():
     assert math.isnan(nothing["loss"])
 
 
+def test_means_of_the_outer_loss_are_over_the_metaparameters_updates():
+    means = jax.tree.map(lambda leaf: leaf + 12.0, EMPTY.means)
+    some = statistics(means=means, meta_updates=jnp.int32(3))
+    line, none = lines_of(some, statistics(means=means))
+    for name in ("outer_loss", "kl", "metagradient_norm"):
+        assert line[name] == 4.0
+        assert math.isnan(none[name])
+    assert line["gradient_norm"] == none["gradient_norm"] == pytest.approx(1.2)
+
+
 def test_what_is_per_head_has_a_key_per_head():
     values = {"value_min": jnp.array([-1.0, -2.0, -3.0])}
     gamma = EMPTY.latest | {"gamma": jnp.array([0.9, 0.8, 0.7])}

@@ -41,11 +41,21 @@ class Supervision:
 class Acting:
     """The programs of actors in an environment."""
 
-    def __init__(self, function=Corridor, inference=None, *, overlap=0, **arguments):
+    def __init__(
+        self,
+        function=Corridor,
+        inference=None,
+        *,
+        overlap=0,
+        agent="impala",
+        behaviour="main",
+        **arguments,
+    ):
         self.environment = environment_of(function, **arguments)
         self.config = Config(
             env=self.environment.env,
-            agent="impala",
+            agent=agent,
+            behaviour=behaviour,
             seed=SEED,
             num_envs=BATCH,
             trajectory_length=STEPS,
@@ -69,6 +79,12 @@ class Acting:
     def parameters(self, version):
         """Others for every version."""
         return self._init(version)
+
+    def vector(self) -> HostVector:
+        """A batch of environments, at the start of their episodes."""
+        vector = HostVector(self.environment, BATCH)
+        vector.reset(seed=7)
+        return vector
 
     def start(self, exchange: Exchange, supervisor: Supervision, *, number=0, stride=1) -> Actor:
         device = jax.devices()[0]
@@ -105,8 +121,7 @@ def as_numpy(tree):
 
 def plain_loop(acting, versions, *, number=0, stride=1):
     """The same in one thread: acts, steps, and notes what happens, as lists of lists."""
-    network, vector = acting.network, HostVector(acting.environment, BATCH)
-    vector.reset(seed=7)
+    network, vector = acting.network, acting.vector()
     state = network.initial_state(BATCH)
 
     @quick_jit

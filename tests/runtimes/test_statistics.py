@@ -15,12 +15,13 @@ PER_HEAD = ("entropy", "value_min", "value_max", "importance_max")
 EMPTY = IntervalStatistics.empty(HEADS, METAPARAMETERS)
 
 
-def make_metrics(value, *, skipped=False) -> UpdateMetrics:
+def make_metrics(value, *, skipped=False, meta_step=True) -> UpdateMetrics:
     """All metrics are `value`, plus the head."""
     heads = jnp.asarray(value + np.arange(HEADS), jnp.float32)
     return UpdateMetrics(
         **dict.fromkeys(SCALARS, jnp.float32(value)),
         **dict.fromkeys(PER_HEAD, heads),
+        meta_step=jnp.asarray(meta_step),
         skipped=jnp.asarray(skipped),
         skipped_in_a_row=jnp.int32(skipped),
         metaparameters=dict.fromkeys(METAPARAMETERS, heads),

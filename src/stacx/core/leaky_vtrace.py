@@ -39,6 +39,7 @@ def leaky_vtrace(
     clip_rho: ArrayLike = 1.0,
     clip_c: ArrayLike = 1.0,
     valid: Float[Array, "T *valid_batch"] | None = None,
+    mixed_bootstrap: bool = False,
 ) -> LeakyVTraceOutput:
     """Leaky V-trace targets and advantages (Eq. 5) of time-major trajectories.
 
@@ -48,7 +49,7 @@ def leaky_vtrace(
     alpha_rho = alpha_c = 1 this is V-trace, with 0 plain importance sampling.
 
     Unlike `rlax.leaky_vtrace_td_error_and_advantage`, advantages bootstrap from v_{s+1} itself also
-    when lambda < 1 (Algorithm 1, line 20).
+    when lambda < 1 (Algorithm 1, line 20), unless asked for rlax's mixture.
 
     Args:
         values: V(x_0) ... V(x_T), [T+1, ...].
@@ -64,6 +65,8 @@ def leaky_vtrace(
         valid: 0 on dummy transitions, [T, ...]; default all ones. The trace is cut there, the
             target is V(x_s) itself and the advantage 0, so that such a step has no value or policy
             gradient, whatever its reward, discount and weight: also if they are not finite.
+        mixed_bootstrap: whether advantages bootstrap from lambda v_{s+1} + (1 - lambda) V(x_{s+1}),
+            as rlax's do.
 
     Returns:
         `LeakyVTraceOutput(targets, advantages, rhos)`, each [T, ...].
@@ -91,8 +94,11 @@ def leaky_vtrace(
     decays = discounts * traces
     errors = _discounted_sums(jnp.asarray(deltas), jnp.asarray(decays))
     targets = errors + values[:-1]
-    next_targets = jnp.concatenate([targets[1:], _last(values, targets)], axis=0)
-    advantages = rewards + discounts * next_targets - values[:-1]
+    bootstraps = jnp.concatenate([targets[1:], _last(values, targets)], axis=0)
+    if mixed_bootstrap:
+        mixture = jnp.asarray(lambda_)
+        bootstraps = mixture * bootstraps + (1.0 - mixture) * values[1:]
+    advantages = rewards + discounts * bootstraps - values[:-1]
     if valid is not None:
         advantages = jnp.where(valid, advantages, 0.0)
     return LeakyVTraceOutput(targets, advantages, jnp.broadcast_to(rhos, targets.shape))

@@ -8,16 +8,17 @@ that is IMPALA.
 
 from __future__ import annotations
 
-import dataclasses
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from stacx.config import Config
-from stacx.core.losses import HeadStatistics, actor_critic_loss, kl_loss
+from stacx.core.behaviour import judged, main_head_suffices
+from stacx.core.losses import HeadStatistics, actor_critic_loss, critic_loss, kl_loss
 from stacx.core.metaparameters import (
     Hyperparameters,
     Logits,
@@ -25,6 +26,8 @@ from stacx.core.metaparameters import (
     initial_logits,
     outer_hyperparameters,
 )
+from stacx.core.optimiser import make_optimiser
+from stacx.core.parts import inner_and_outer
 from stacx.types import Network, NetworkOutput, Parameters, Trajectory, UpdateMetrics
 
 
@@ -52,6 +55,17 @@ class _InnerStep(eqx.Module):
     statistics: HeadStatistics
 
 
+class _MetaStep(NamedTuple):
+    """eta_{t+1} and what was seen on the way there."""
+
+    logits: Logits
+    optimiser: optax.OptState
+    outer_loss: Float[Array, ""]
+    kl: Float[Array, ""]
+    metagradient_norm: Float[Array, ""]
+    taken: Bool[Array, ""]
+
+
 class Learner:
     """`init` and `update`, for one network and one config."""
 
@@ -65,8 +79,8 @@ class Learner:
 
     def init(self, key: PRNGKeyArray) -> LearnerState:
         """The state before the first update."""
-        parameters = self.network.init(key)
         logits = initial_logits(self.config)
+        parameters = self._told_gamma(self.network.init(key), hyperparameters(logits, self.config))
         return LearnerState(
             parameters=parameters,
             optimiser=self.optimiser.init(parameters),
@@ -76,82 +90,112 @@ class Learner:
         )
 
     def update(
-        self, state: LearnerState, trajectory: Trajectory
+        self, state: LearnerState, trajectory: Trajectory, batch_axis: str | None = None
     ) -> tuple[LearnerState, UpdateMetrics]:
         """One iteration of Algorithm 2, lines 10 to 15.
 
         If a gradient, the metagradient or a new logit is not finite, the state stays as it was, but
         for the count of updates skipped in a row.
-        """
-        trajectory = self._without_burn_in(state.parameters, trajectory)
-        if state.logits:
-            inner, outer_loss, kl, metagradient = self._metagradient(state, trajectory)
-            updates, meta_optimiser = self.meta_optimiser.update(metagradient, state.meta_optimiser)
-            logits = optax.apply_updates(state.logits, updates)
-            metagradient_norm = optax.tree.norm(metagradient)
-        else:
-            inner = self._inner_step(state, hyperparameters(state.logits, self.config), trajectory)
-            logits, meta_optimiser = state.logits, state.meta_optimiser
-            outer_loss = kl = metagradient_norm = jnp.zeros(())
 
-        seen = (inner.gradient_norm, metagradient_norm, *logits.values())
+        Within a `vmap` over several states, `batch_axis` is the name of its axis.
+        """
+        data, outer_data = inner_and_outer(self.network, state.parameters, trajectory, self.config)
+        if not state.logits:
+            inner, meta = self._plain_step(state, data)
+        elif self.config.meta_interval == 1:
+            inner, meta = self._tuning_step(state, data, outer_data)
+        else:
+            inner, meta = jax.lax.cond(
+                self._is_turn(state, batch_axis),
+                lambda: self._tuning_step(state, data, outer_data),
+                lambda: self._plain_step(state, data),
+            )
+        seen = (inner.gradient_norm, meta.metagradient_norm, *meta.logits.values())
         finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(array)) for array in seen]))
         skipped_in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         parameters = inner.parameters
         if self.config.normalise_observations:
-            parameters = self.network.having_seen(
-                parameters, trajectory.observations[:-1], trajectory.valid
-            )
-        moved = LearnerState(parameters, inner.optimiser, logits, meta_optimiser, skipped_in_a_row)
+            parameters = self.network.having_seen(parameters, data.observations[:-1], data.valid)
+        parameters = self._told_gamma(parameters, hyperparameters(meta.logits, self.config))
+        moved = LearnerState(
+            parameters, inner.optimiser, meta.logits, meta.optimiser, skipped_in_a_row
+        )
         stayed = eqx.tree_at(lambda s: s.skipped_in_a_row, state, skipped_in_a_row)
         new_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, stayed)
+        used = hyperparameters(state.logits, self.config)
         metrics = UpdateMetrics(
             loss=inner.loss,
-            outer_loss=outer_loss,
-            kl=kl,
+            outer_loss=meta.outer_loss,
+            kl=meta.kl,
+            metagradient_norm=meta.metagradient_norm,
+            meta_step=meta.taken,
             gradient_norm=inner.gradient_norm,
-            metagradient_norm=metagradient_norm,
             skipped=~finite,
             skipped_in_a_row=skipped_in_a_row,
             **inner.statistics._asdict(),
-            metaparameters=hyperparameters(state.logits, self.config),
+            metaparameters={name: used[name] for name in self.config.reported},
         )
         return new_state, metrics
 
-    def _without_burn_in(self, parameters: Parameters, trajectory: Trajectory) -> Trajectory:
-        """The rest of a trajectory, from the recurrent state that its first steps lead to now."""
-        steps = self.config.burn_in
-        if not steps:
-            return trajectory
-        _, recurrent_state = self.network.unroll(
-            parameters,
-            trajectory.observations[:steps],
-            trajectory.starts[:steps],
-            trajectory.recurrent_state,
-            main_head_only=True,
+    def _plain_step(
+        self, state: LearnerState, trajectory: Trajectory
+    ) -> tuple[_InnerStep, _MetaStep]:
+        """IMPALA's update: lines 11 and 12 alone."""
+        inner = self._inner_step(state, hyperparameters(state.logits, self.config), trajectory)
+        zero = jnp.zeros(())
+        stay = _MetaStep(state.logits, state.meta_optimiser, zero, zero, zero, jnp.array(False))
+        return inner, stay
+
+    def _tuning_step(
+        self, state: LearnerState, trajectory: Trajectory, outer_trajectory: Trajectory
+    ) -> tuple[_InnerStep, _MetaStep]:
+        """Lines 10 to 15: the inner step, and the outer loss's gradient through it.
+
+        Auxiliary heads' metaparameters reach the outer loss, which is head 1's, through the shared
+        torso only.
+        """
+
+        def outer_loss(logits: Logits) -> tuple[Array, tuple[_InnerStep, Array]]:
+            inner = self._inner_step(state, hyperparameters(logits, self.config), trajectory)
+            output = self._judged(self._told(inner.parameters, state), outer_trajectory)
+            space = self.network.action_space
+            zeta = outer_hyperparameters(self.config, heads=output.values.shape[-1])
+            value, _ = actor_critic_loss(space, output, outer_trajectory, zeta, self.config)
+            before = self._before(state, inner.output, outer_trajectory)
+            kl = kl_loss(space, output, before, outer_trajectory, self.config)
+            share = trajectory.rewards.shape[1] / outer_trajectory.rewards.shape[1]
+            return share * (value + self.config.g_kl * kl), (inner, share * kl)
+
+        (value, (inner, kl)), metagradient = jax.value_and_grad(outer_loss, has_aux=True)(
+            state.logits
         )
-        rest = {
-            field.name: getattr(trajectory, field.name)[steps:]
-            for field in dataclasses.fields(trajectory)
-            if field.name != "recurrent_state"
-        }
-        return Trajectory(**rest, recurrent_state=recurrent_state)
+        updates, optimiser = self.meta_optimiser.update(metagradient, state.meta_optimiser)
+        return inner, _MetaStep(
+            logits=optax.apply_updates(state.logits, updates),
+            optimiser=optimiser,
+            outer_loss=value,
+            kl=kl,
+            metagradient_norm=optax.tree.norm(metagradient),
+            taken=jnp.array(True),
+        )
 
     def _inner_step(
         self, state: LearnerState, zeta: Hyperparameters, trajectory: Trajectory
     ) -> _InnerStep:
         """Lines 11 and 12: the gradient of the inner loss, and theta_{t+1}."""
+        config, space = self.config, self.network.action_space
 
         def loss(parameters: Parameters) -> tuple[Array, tuple[HeadStatistics, NetworkOutput]]:
             output, _ = self.network.unroll(
-                parameters,
+                self._told_gamma(parameters, zeta),
                 trajectory.observations,
                 trajectory.starts,
                 trajectory.recurrent_state,
             )
-            value, statistics = actor_critic_loss(
-                self.network.action_space, output, trajectory, zeta, self.config
-            )
+            value, statistics = actor_critic_loss(space, output, trajectory, zeta, config)
+            if config.has_outer_values:
+                outer = outer_hyperparameters(config)
+                value += critic_loss(space, judged(output, config), trajectory, outer, config)
             return value, (statistics, output)
 
         (value, (statistics, output)), gradient = jax.value_and_grad(loss, has_aux=True)(
@@ -167,67 +211,46 @@ class Learner:
             statistics=statistics,
         )
 
-    def _metagradient(
-        self, state: LearnerState, trajectory: Trajectory
-    ) -> tuple[_InnerStep, Array, Array, Logits]:
-        """Lines 10 to 14: the inner step, and the outer loss's gradient through it.
-
-        Auxiliary heads' metaparameters reach the outer loss, which is head 1's, through the shared
-        torso only.
-        """
-
-        def outer_loss(logits: Logits) -> tuple[Array, tuple[_InnerStep, Array]]:
-            inner = self._inner_step(state, hyperparameters(logits, self.config), trajectory)
-            output, _ = self.network.unroll(
-                inner.parameters,
-                trajectory.observations,
-                trajectory.starts,
-                trajectory.recurrent_state,
-                main_head_only=True,
-            )
-            zeta = outer_hyperparameters(self.config)
-            space = self.network.action_space
-            value, _ = actor_critic_loss(space, output, trajectory, zeta, self.config)
-            kl = kl_loss(space, output, inner.output, trajectory, self.config)
-            return value + self.config.g_kl * kl, (inner, kl)
-
-        (value, (inner, kl)), metagradient = jax.value_and_grad(outer_loss, has_aux=True)(
-            state.logits
+    def _judged(self, parameters: Parameters, trajectory: Trajectory) -> NetworkOutput:
+        """What the outer loss is about: in the paper, head 1."""
+        output, _ = self.network.unroll(
+            parameters,
+            trajectory.observations,
+            trajectory.starts,
+            trajectory.recurrent_state,
+            main_head_only=main_head_suffices(self.config),
         )
-        return inner, value, kl, metagradient
+        return judged(output, self.config)
 
+    def _before(
+        self, state: LearnerState, inner_output: NetworkOutput, outer_trajectory: Trajectory
+    ) -> NetworkOutput:
+        """What theta_t says of the outer loss's trajectory, a constant to the metagradient."""
+        if self.config.outer_steps:
+            return self._judged(state.parameters, outer_trajectory)
+        environments = outer_trajectory.rewards.shape[1]
+        known = jax.tree.map(lambda leaf: leaf[:, :environments], inner_output)
+        return jax.lax.stop_gradient(judged(known, self.config))
 
-def make_optimiser(config: Config) -> optax.GradientTransformation:
-    """Global-norm clipping, then RMSProp with a linear schedule over the run (Table 3).
+    def _told_gamma(self, parameters: Parameters, zeta: Hyperparameters) -> Parameters:
+        """Parameters whose heads are told gamma, if the config says so (section 9.5)."""
+        if self.config.gamma_embedding == "none":
+            return parameters
+        return self.network.conditioned_on(parameters, zeta["gamma"])
 
-    The epsilon stays inside the root, where a parameter that never had a gradient (nu = 0) has a
-    finite derivative; outside, the metagradient would be NaN.
-    """
-    schedule = optax.linear_schedule(
-        config.learning_rate, config.end_learning_rate, config.total_updates
-    )
-    return optax.chain(
-        _clip_by_global_norm(config.max_gradient_norm),
-        optax.scale_by_rms(
-            decay=config.rmsprop_decay,
-            eps=config.rmsprop_eps,
-            initial_scale=config.rmsprop_initial,
-            eps_in_sqrt=True,
-        ),
-        optax.scale_by_learning_rate(schedule),
-    )
+    def _told(self, parameters: Parameters, state: LearnerState) -> Parameters:
+        """The same with this iteration's gamma, a constant to the metagradient.
 
+        The outer loss judges parameters, not what gamma the heads are told.
+        """
+        return self._told_gamma(parameters, hyperparameters(state.logits, self.config))
 
-def _clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
-    """As `optax.clip_by_global_norm`, but differentiable where the gradient is zero."""
+    def _is_turn(self, state: LearnerState, batch_axis: str | None) -> Bool[Array, ""]:
+        """Whether the metaparameters are to be updated, as every `meta_interval` updates.
 
-    def update(
-        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, optax.OptState]:
-        del params
-        square = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(updates))
-        clips = square > max_norm**2
-        scale = jnp.where(clips, max_norm / jnp.sqrt(jnp.where(clips, square, 1.0)), 1.0)
-        return jax.tree.map(lambda leaf: leaf * scale, updates), state
-
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+        All states of a batch take turns together: else the branch would become a selection.
+        """
+        count = optax.tree.get(state.optimiser, "count")
+        if batch_axis is not None:
+            count = jax.lax.pmax(count, batch_axis)
+        return count % self.config.meta_interval == 0

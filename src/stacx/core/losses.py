@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from stacx.config import Config
-from stacx.core.distributions import distribution
-from stacx.core.leaky_vtrace import leaky_vtrace
+from stacx.core.distributions import Distribution, distribution
+from stacx.core.leaky_vtrace import LeakyVTraceOutput, leaky_vtrace
 from stacx.core.metaparameters import Hyperparameters
 from stacx.types import ActionSpace, NetworkOutput, Trajectory
 
@@ -44,32 +44,19 @@ def actor_critic_loss(
         space: what the policies are distributions over.
         output: the network's output at the T+1 observations of the trajectory, P heads.
         trajectory: the data, T transitions of B environments.
-        zeta: one value per head of each of `stacx.agents.METAPARAMETERS`.
+        zeta: one value per head of each of `stacx.agents.METAPARAMETERS`, perhaps of `VARIANTS`.
         config: truncation levels, the scale of rewards, bounds of a Gaussian's deviation.
 
     Returns:
         The loss, a scalar, and the statistics of each head.
     """
-    policy = distribution(space, output.policy[:-1], config)
     values = output.values
     valid = trajectory.valid[..., None]
-    log_probs = policy.log_prob(trajectory.actions[:, :, None])  # the same for every head
-    weights = jax.lax.stop_gradient(jnp.exp(log_probs - trajectory.behaviour_log_probs[..., None]))
-    vtrace = leaky_vtrace(
-        values,
-        learner_rewards(trajectory.rewards, config)[..., None],
-        trajectory.discounts[..., None] * zeta["gamma"],
-        weights,
-        lambda_=zeta["lambda"],
-        alpha_rho=zeta["alpha"],
-        alpha_c=zeta["alpha"],
-        clip_rho=config.clip_rho,
-        clip_c=config.clip_c,
-        valid=valid,
-    )
-    # On dummy transitions rho is 0 and the target is the value: only this needs the mask.
+    policy, log_probs, weights = _off_policy(space, output, trajectory, config)
+    vtrace = _targets(values, weights, trajectory, zeta, config)
     regulariser = jnp.sum(policy.regulariser() * valid, axis=(0, 1))
-    value_loss = jnp.sum(jnp.square(vtrace.targets - values[:-1]), axis=(0, 1))
+    value_loss = jnp.sum(_value_errors(vtrace, values, valid), axis=(0, 1))
+    # on dummy transitions rho is 0
     policy_loss = -jnp.sum(vtrace.rhos * log_probs * vtrace.advantages, axis=(0, 1))
     losses = zeta["g_v"] * value_loss + zeta["g_p"] * policy_loss + zeta["g_e"] * regulariser
     statistics = HeadStatistics(
@@ -81,6 +68,61 @@ def actor_critic_loss(
     return jnp.sum(losses) / losses.shape[0], jax.lax.stop_gradient(statistics)
 
 
+def critic_loss(
+    space: ActionSpace,
+    output: NetworkOutput,
+    trajectory: Trajectory,
+    zeta: Hyperparameters,
+    config: Config,
+) -> Float[Array, ""]:
+    """The value loss of `actor_critic_loss` alone: for values of a policy that learns elsewhere."""
+    _, _, weights = _off_policy(space, output, trajectory, config)
+    vtrace = _targets(output.values, weights, trajectory, zeta, config)
+    errors = _value_errors(vtrace, output.values, trajectory.valid[..., None])
+    losses = zeta["g_v"] * jnp.sum(errors, axis=(0, 1))
+    return jnp.sum(losses) / losses.shape[0]
+
+
+def _off_policy(
+    space: ActionSpace, output: NetworkOutput, trajectory: Trajectory, config: Config
+) -> tuple[Distribution, Float[Array, "T B P"], Float[Array, "T B P"]]:
+    """The heads' policies, log-probabilities and importance weights of the trajectory's actions."""
+    policy = distribution(space, output.policy[:-1], config)
+    log_probs = policy.log_prob(trajectory.actions[:, :, None])  # the same for every head
+    weights = jax.lax.stop_gradient(jnp.exp(log_probs - trajectory.behaviour_log_probs[..., None]))
+    return policy, log_probs, weights
+
+
+def _value_errors(
+    vtrace: LeakyVTraceOutput, values: Float[Array, "T_plus_1 B P"], valid: Float[Array, "T B 1"]
+) -> Float[Array, "T B P"]:
+    """Squared; on dummy transitions the target is the value itself, but not to the metagradient."""
+    return jnp.square(vtrace.targets - values[:-1]) * valid
+
+
+def _targets(
+    values: Float[Array, "T_plus_1 B P"],
+    weights: Float[Array, "T B P"],
+    trajectory: Trajectory,
+    zeta: Hyperparameters,
+    config: Config,
+) -> LeakyVTraceOutput:
+    """Lines 2 to 16 for every head; the paper has one alpha for rho and c, and fixed truncation."""
+    return leaky_vtrace(
+        values,
+        learner_rewards(trajectory.rewards, config)[..., None],
+        trajectory.discounts[..., None] * zeta["gamma"],
+        weights,
+        lambda_=zeta["lambda"],
+        alpha_rho=zeta.get("alpha_rho", zeta["alpha"]),
+        alpha_c=zeta.get("alpha_c", zeta["alpha"]),
+        clip_rho=zeta.get("clip", config.clip_rho),
+        clip_c=zeta.get("clip", config.clip_c),
+        valid=trajectory.valid[..., None],
+        mixed_bootstrap=config.bootstrap == "mixed",
+    )
+
+
 def kl_loss(
     space: ActionSpace,
     new: NetworkOutput,
@@ -88,11 +130,12 @@ def kl_loss(
     trajectory: Trajectory,
     config: Config,
 ) -> Float[Array, ""]:
-    """KL(new || old) of head 1 over the trajectory's states, summed as the losses are (Eq. 3)."""
-    policy, before = (
-        distribution(space, output.policy[:-1, :, 0], config) for output in (new, old)
-    )
-    return jnp.sum(policy.kl(before) * trajectory.valid)
+    """KL(new || old) over the trajectory's states, summed as the losses are (Eq. 3).
+
+    The mean over the heads of `new` and `old`, of which the paper has one: head 1.
+    """
+    policy, before = (distribution(space, output.policy[:-1], config) for output in (new, old))
+    return jnp.sum(policy.kl(before) * trajectory.valid[..., None]) / new.policy.shape[-2]
 
 
 def learner_rewards(rewards: Float[Array, "T B"], config: Config) -> Float[Array, "T B"]:

@@ -1,7 +1,8 @@
 """From the metaparameters eta to the hyperparameters zeta(eta) of the inner loss.
 
 Algorithm 2, line 10: gamma, lambda and alpha are sigmoids of their logits; the loss weights are
-sigmoids times their outer values. What is not tuned has exactly its outer value.
+sigmoids times their outer values. What is not tuned has exactly its outer value, or in auxiliary
+heads the one given for them.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ Logits = dict[str, Float[Array, "P"]]
 """eta: one logit per head for every tuned metaparameter."""
 
 Hyperparameters = dict[str, Float[Array, "P"]]
-"""zeta: the value of each of `METAPARAMETERS` for every head."""
-
-_LOSS_WEIGHTS = ("g_v", "g_p", "g_e")
+"""zeta: the value of each of `METAPARAMETERS` for every head, and of tuned `VARIANTS`."""
 
 
 def initial_logits(config: Config) -> Logits:
@@ -36,9 +35,11 @@ def initial_logits(config: Config) -> Logits:
 def hyperparameters(logits: Logits, config: Config) -> Hyperparameters:
     """zeta(eta) for the inner loss, one value per head."""
     zeta = outer_hyperparameters(config, heads=config.heads)
+    for name in METAPARAMETERS:
+        if auxiliary := config.auxiliary_values(name):
+            zeta[name] = jnp.concatenate([zeta[name][:1], jnp.array(auxiliary)])
     for name, logit in logits.items():
-        scale = zeta[name] if name in _LOSS_WEIGHTS else 1.0
-        zeta[name] = jax.nn.sigmoid(logit) * scale
+        zeta[name] = jax.nn.sigmoid(logit) * config.scale(name)
     return zeta
 
 

@@ -83,8 +83,11 @@ class ActorCriticNetwork:
             features = self._features(network.torso, observations).reshape(time, batch, -1)
             if network.core is not None:
                 features, recurrent_state = network.core(features, starts, recurrent_state)
-            output = NetworkOutput(heads.policy(features), heads.value(features)[..., 0])
+            output = heads(features)
         return output, recurrent_state
+
+    def conditioned_on(self, parameters: Parameters, gamma: Float[Array, "P"]) -> Parameters:
+        return eqx.tree_at(lambda network: network.heads.embedding.gamma, parameters, gamma)
 
     def having_seen(
         self, parameters: Parameters, observations: Array, valid: Float[Array, "T B"]
@@ -105,14 +108,8 @@ class ActorCriticNetwork:
         features = self._num_features(torso)
         config = self._config
         core = LSTM(core_key, features, config.lstm_size) if config.lstm_size else None
-        heads = Heads(
-            heads_key,
-            heads=config.heads,
-            features=config.lstm_size or features,
-            widths=config.head_widths,
-            policy_outputs=self.action_space.num_outputs,
-            last_scale=config.head_init,
-        )
+        outputs = self.action_space.num_outputs
+        heads = Heads(heads_key, config, config.lstm_size or features, outputs)
         normaliser = None
         if config.normalise_observations:
             pictures = self._observation_dtype == np.uint8 and len(self._observation_shape) > 1

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from stacx.config import Config
 from stacx.networks.layers import truncated_normal
+from stacx.types import NetworkOutput
 
 
 class StackedMLP(eqx.Module):
@@ -30,34 +32,70 @@ class StackedMLP(eqx.Module):
         self.weights = (*hidden, last_scale * last)
         self.biases = tuple(jnp.zeros((heads, outputs)) for _, outputs in sizes)
 
-    def __call__(self, features: Float[Array, "*batch F"]) -> Float[Array, "*batch P outputs"]:
-        x = jnp.einsum("...i,pio->...po", features, self.weights[0]) + self.biases[0]
+    def __call__(
+        self, features: Float[Array, "*batch F"], own: Float[Array, "P E"] | None = None
+    ) -> Float[Array, "*batch P outputs"]:
+        """The outputs for features, to which each MLP's `own` are appended."""
+        first, bias = self.weights[0], self.biases[0]
+        shared = features.shape[-1]
+        if own is not None:
+            bias = bias + jnp.einsum("pi,pio->po", own, first[:, shared:])
+        x = jnp.einsum("...i,pio->...po", features, first[:, :shared]) + bias
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
             x = jnp.einsum("...pi,pio->...po", jax.nn.relu(x), weight) + bias
         return x
 
 
+class GammaEmbedding(eqx.Module):
+    """What tells every head its discount: a vector times it (section 9.5; Xu et al. 2018).
+
+    The discounts travel with the parameters, to actors, checkpoints and policies, but are not
+    learned with them: the learner replaces them.
+    """
+
+    weights: Float[Array, "_ E"]
+    """One row for every head, or one for all."""
+    gamma: Float[Array, "P"]
+
+    def __init__(self, key: PRNGKeyArray, heads: int, size: int, *, shared: bool):
+        self.weights = truncated_normal(key, (1 if shared else heads, size), 1)
+        self.gamma = jnp.zeros((heads,))
+
+    def __call__(self) -> Float[Array, "P E"]:
+        return self.gamma[:, None] * self.weights
+
+
 class Heads(eqx.Module):
-    """A policy head and a value head, P times (section 9.3)."""
+    """A policy head and a value head, P times (section 9.3), and what variants add to them."""
 
     policy: StackedMLP
     value: StackedMLP
+    outer_value: StackedMLP | None
+    """Values of the acting policy for the outer loss, by one MLP."""
+    embedding: GammaEmbedding | None
 
-    def __init__(
-        self,
-        key: PRNGKeyArray,
-        *,
-        heads: int,
-        features: int,
-        widths: tuple[int, ...],
-        policy_outputs: int,
-        last_scale: float = 1.0,
-    ):
+    def __init__(self, key: PRNGKeyArray, config: Config, features: int, policy_outputs: int):
         policy_key, value_key = jax.random.split(key)
-        self.policy = StackedMLP(
-            policy_key, heads, (features, *widths, policy_outputs), last_scale=last_scale
-        )
-        self.value = StackedMLP(value_key, heads, (features, *widths, 1), last_scale=last_scale)
+        outer_key, embedding_key = jax.random.split(jax.random.fold_in(key, 1))
+        embedding, size = config.gamma_embedding, 0
+        self.embedding = None
+        if embedding != "none":
+            size, shared = config.gamma_embedding_size, embedding == "shared"
+            self.embedding = GammaEmbedding(embedding_key, config.heads, size, shared=shared)
+
+        def mlp(key: PRNGKeyArray, heads: int, inputs: int, outputs: int) -> StackedMLP:
+            widths = (inputs, *config.head_widths, outputs)
+            return StackedMLP(key, heads, widths, last_scale=config.head_init)
+
+        self.policy = mlp(policy_key, config.heads, features + size, policy_outputs)
+        self.value = mlp(value_key, config.heads, features + size, 1)
+        self.outer_value = mlp(outer_key, 1, features, 1) if config.has_outer_values else None
+
+    def __call__(self, features: Float[Array, "T B F"]) -> NetworkOutput:
+        own = None if self.embedding is None else self.embedding()
+        outer = None if self.outer_value is None else self.outer_value(features)[..., 0]
+        values = self.value(features, own)[..., 0]
+        return NetworkOutput(self.policy(features, own), values, outer)
 
     def main(self) -> Heads:
         """Head 1 alone, with a head axis of size 1."""

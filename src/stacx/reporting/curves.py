@@ -35,6 +35,9 @@ _NAMES = {
     "gamma": "discount $\\gamma$",
     "lambda": "trace decay $\\lambda$",
     "alpha": "leaky V-trace $\\alpha$",
+    "alpha_rho": "leaky V-trace $\\alpha_\\rho$",
+    "alpha_c": "leaky V-trace $\\alpha_c$",
+    "clip": "truncation $\\bar\\rho = \\bar c$",
     "g_v": "value loss weight $g_v$",
     "g_p": "policy loss weight $g_p$",
     "g_e": "entropy loss weight $g_e$",
@@ -81,7 +84,7 @@ def build_figure(runs: Sequence[RunData]) -> Figure:
 
     if not runs:
         raise ConfigError("no runs to plot")
-    tuned = [name for name in METAPARAMETERS if any(name in run.config.tuned for run in runs)]
+    tuned = [name for name in _NAMES if any(name in run.config.tuned for run in runs)]
     columns = min(3, len(tuned)) or 1
     rows = -(-len(tuned) // columns)
     labels = _run_labels(runs)
@@ -122,14 +125,14 @@ def _draw_metaparameter(
     """One metaparameter of every head of every run that tunes it, and those runs' outer values."""
     is_weight = name.startswith("g_")
     tuning = [pair for pair in zip(runs, colours, strict=True) if name in pair[0].config.tuned]
-    for outer in sorted({run.config.outer_values()[name] for run, _ in tuning}):
+    for outer in sorted({run.config.outer_value(name) for run, _ in tuning}):
         shown = 1.0 if is_weight else outer
         axes.axhline(min(shown, _GAMMA_LIMIT) if name == "gamma" else shown, **_OUTER_STYLE)
     for run, colour in tuning:
         for head in range(run.config.heads):
             values = run.series(f"meta/{name}/{head}")
             if is_weight:
-                outer = run.config.outer_values()[name]
+                outer = run.config.outer_value(name)
                 values = values / (outer or np.nan)
             elif name == "gamma":
                 values = np.minimum(values, _GAMMA_LIMIT)

@@ -15,6 +15,8 @@ from stacx.runtimes.statistics import IntervalStatistics
 _RUNAWAY_VALUE = 100.0
 """A head runs away when its values are this many times head 1's, and larger than this."""
 
+_OF_META_UPDATES = ("outer_loss", "kl", "metagradient_norm")
+
 
 def metric_lines(
     config: Config,
@@ -70,8 +72,10 @@ def _line(
     if episodes:
         line["episode_return"] = float(interval.return_sum) / episodes
         line["episode_length"] = float(interval.length_sum) / episodes
+    tuned = int(interval.meta_updates) or math.nan
     for name, total in interval.means.items():
-        line |= _per_head(name, np.asarray(total / learned))
+        count = tuned if config.tuned and name in _OF_META_UPDATES else learned
+        line |= _per_head(name, np.asarray(total / count))
     for group in (interval.lows, interval.highs):
         for name, values in group.items():
             line |= _per_head(name, values)

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, Bool, PRNGKeyArray
 
 from stacx.config import Config
-from stacx.core.distributions import distribution, draw_noise, environment_actions
+from stacx.core.behaviour import acting_policy, draw_heads
+from stacx.core.distributions import draw_noise, environment_actions
 from stacx.errors import ConfigError
 from stacx.networks import ActorCriticNetwork
 from stacx.runs.checkpoints import Checkpoints, unflatten
@@ -132,14 +133,15 @@ class Policy:
         `starts` is true an episode begins, and the state is reset.
         """
         batch = observations.shape[0]
-        output, state = self.network.unroll(
+        policy, state = acting_policy(
+            self.network,
             self.parameters if parameters is None else parameters,
-            observations[None],
-            jnp.zeros((1, batch), bool) if starts is None else starts[None],
+            observations,
+            jnp.zeros((batch,), bool) if starts is None else starts,
             state,
-            main_head_only=True,
+            jnp.zeros((batch,), int) if key is None else draw_heads(key, batch, self.config),
+            self.config,
         )
-        policy = distribution(self.action_space, output.policy[0, :, 0], self.config)
         if key is None:
             actions = policy.mode()
         else:

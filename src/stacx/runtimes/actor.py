@@ -180,12 +180,12 @@ class Actor(threading.Thread):
         starts, transitions = past.starts[new_steps:], past.transitions[new_steps:]
         recurrent_states = past.recurrent_states[new_steps:]
         with self._inferring():
-            unfinished, noise = self._inference.begin(self.number, past.unfinished)
+            unfinished, randomness = self._inference.begin(self.number, past.unfinished)
         for step in range(new_steps):
             with self._inferring():
                 starts.append(self._seen.starts)
                 recurrent_state, unfinished, actions = self._inference.act(
-                    parameters, recurrent_states[-1], unfinished, noise, self._seen, step
+                    parameters, recurrent_states[-1], unfinished, randomness, self._seen, step
                 )
                 recurrent_states.append(recurrent_state)
             with self.stopwatch.on("environment"):

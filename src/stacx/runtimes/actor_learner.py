@@ -24,7 +24,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
-from stacx.agents import METAPARAMETERS
 from stacx.config import Config
 from stacx.core.learner import Learner, LearnerState
 from stacx.environments import HostEnvironment
@@ -339,7 +338,7 @@ class ActorLearnerRuntime:
             HostTrainState(
                 iteration=jnp.zeros((), jnp.int32),
                 learner=self.learner.init(start_key(jnp.int32(self.config.seed))),
-                interval=IntervalStatistics.empty(self.config.heads, METAPARAMETERS),
+                interval=IntervalStatistics.empty(self.config.heads, self.config.reported),
             )
         )
 
@@ -366,7 +365,7 @@ class ActorLearnerRuntime:
     @functools.cached_property
     def _empty_interval(self) -> Callable[[], IntervalStatistics]:
         def empty() -> IntervalStatistics:
-            return _with_axis(IntervalStatistics.empty(self.config.heads, METAPARAMETERS))
+            return _with_axis(IntervalStatistics.empty(self.config.heads, self.config.reported))
 
         return jax.jit(empty, out_shardings=self._replicated)
 

@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, Num
 
 from stacx.config import Config
-from stacx.core.distributions import distribution, draw_noise, environment_actions
+from stacx.core.behaviour import acting_policy, draw_heads
+from stacx.core.distributions import draw_noise, environment_actions
 from stacx.environments import HostEnvironment, HostVector
 from stacx.runtimes.compilation import compiler_options
 from stacx.runtimes.randomness import iteration_key
@@ -37,6 +38,14 @@ class Unfinished(NamedTuple):
     """x_0 ... x_T: [T+1, B, *observation]."""
     actions: Num[Array, "T B *action"]
     behaviour_log_probs: Float[Array, "T B"]
+
+
+class Randomness(NamedTuple):
+    """What decides the new actions of one trajectory, beside the policies."""
+
+    noise: Float[Array, "S B ..."]
+    heads: Int[Array, " B"]
+    """The head that acts in each environment."""
 
 
 class Inference:
@@ -88,10 +97,10 @@ class Inference:
             behaviour_log_probs=jnp.zeros((steps, batch)),
         )
 
-    def begin(self, number: int, last: Unfinished) -> tuple[Unfinished, Array]:
+    def begin(self, number: int, last: Unfinished) -> tuple[Unfinished, Randomness]:
         """A trajectory that shares its first steps with the last one, as `overlap` says.
 
-        Also the randomness of its new actions, [S, B, A], a function of the seed and `number`.
+        Also the randomness of its new actions, a function of the seed and `number`.
         """
         return self._compiled_begin(np.uint32(self._config.seed), np.uint32(number), last)
 
@@ -100,17 +109,17 @@ class Inference:
         parameters: Parameters,
         recurrent_state: RecurrentState,
         unfinished: Unfinished,
-        noise: Array,
+        randomness: Randomness,
         vector: HostVector,
         step: int,
     ) -> tuple[RecurrentState, Unfinished, np.ndarray]:
-        """Head 1's actions for what a batch shows now, at a step of a trajectory.
+        """The acting policy's actions for what a batch shows now, at a step of a trajectory.
 
         Args:
             parameters: of the network.
             recurrent_state: before this step, [B, ...] a leaf.
             unfinished: the trajectory so far; its memory is reused.
-            noise: the randomness of its new actions, [S, B, A].
+            randomness: of the trajectory's new actions.
             vector: the batch. Its observations are read before this returns.
             step: which of the S new steps it is.
 
@@ -122,7 +131,7 @@ class Inference:
             parameters,
             recurrent_state,
             unfinished,
-            noise,
+            randomness,
             np.int32(step),
             vector.observations,
             vector.starts,
@@ -131,30 +140,38 @@ class Inference:
 
     def _begin(
         self, seed: Integer[Array, ""], number: Integer[Array, ""], last: Unfinished
-    ) -> tuple[Unfinished, Array]:
+    ) -> tuple[Unfinished, Randomness]:
         key = iteration_key(seed, number)
         new_steps = self._config.new_steps
-        noise = draw_noise(self._network.action_space, key, (new_steps, self._batch))
+        randomness = Randomness(
+            draw_noise(self._network.action_space, key, (new_steps, self._batch)),
+            draw_heads(key, self._batch, self._config),
+        )
         if not self._config.overlap:
-            return self.empty(), noise
-        return jax.tree.map(lambda leaf: jnp.roll(leaf, -new_steps, axis=0), last), noise
+            return self.empty(), randomness
+        return jax.tree.map(lambda leaf: jnp.roll(leaf, -new_steps, axis=0), last), randomness
 
     def _act(
         self,
         parameters: Parameters,
         recurrent_state: RecurrentState,
         unfinished: Unfinished,
-        noise: Array,
+        randomness: Randomness,
         step: Int[Array, ""],
         observations: Array,
         starts: Bool[Array, " B"],
     ) -> tuple[RecurrentState, Unfinished, Array]:
         space = self._network.action_space
-        output, recurrent_state = self._network.unroll(
-            parameters, observations[None], starts[None], recurrent_state, main_head_only=True
+        policy, recurrent_state = acting_policy(
+            self._network,
+            parameters,
+            observations,
+            starts,
+            recurrent_state,
+            randomness.heads,
+            self._config,
         )
-        policy = distribution(space, output.policy[0, :, 0], self._config)
-        actions = policy.sample(noise[step])
+        actions = policy.sample(randomness.noise[step])
         place = self._config.overlap + step
         written = Unfinished(
             observations=unfinished.observations.at[place].set(observations),

@@ -18,9 +18,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from stacx.agents import METAPARAMETERS
 from stacx.config import OF_ACTORS, Config
-from stacx.core.distributions import distribution, draw_noise, environment_actions
+from stacx.core.behaviour import acting_policy, draw_heads
+from stacx.core.distributions import draw_noise, environment_actions
 from stacx.core.learner import Learner, LearnerState
 from stacx.environments import OnDeviceEnvironment, VectorEnvironment, VectorState
 from stacx.networks import ActorCriticNetwork
@@ -142,7 +142,7 @@ class OnDeviceRuntime:
     @functools.cached_property
     def _empty_interval(self) -> Any:
         def make() -> IntervalStatistics:
-            empty = IntervalStatistics.empty(self.config.heads, METAPARAMETERS)
+            empty = IntervalStatistics.empty(self.config.heads, self.config.reported)
             seeds = self.config.num_seeds
             return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (seeds, *leaf.shape)), empty)
 
@@ -161,7 +161,7 @@ class OnDeviceRuntime:
             environments=self.vector.reset(jax.random.split(environment_key, self.config.num_envs)),
             recurrent_state=self.network.initial_state(self.config.num_envs),
             overlap=self._no_steps() if self.config.overlap else None,
-            interval=IntervalStatistics.empty(self.config.heads, METAPARAMETERS),
+            interval=IntervalStatistics.empty(self.config.heads, self.config.reported),
         )
 
     def _run_chunk(self, state: TrainState, iterations: Int[Array, ""]) -> TrainState:
@@ -212,7 +212,7 @@ class OnDeviceRuntime:
     def _iterate(self, state: TrainState) -> TrainState:
         """Algorithm 2, lines 9 to 15: one rollout, one update."""
         environments, recurrent_state, overlap, trajectory, ends = self._rollout(state)
-        learner, metrics = self.learner.update(state.learner, trajectory)
+        learner, metrics = self.learner.update(state.learner, trajectory, self._batch_axis)
         return TrainState(
             seed=state.seed,
             iteration=state.iteration + 1,
@@ -247,24 +247,26 @@ class OnDeviceRuntime:
     def _new_steps(
         self, state: TrainState
     ) -> tuple[VectorState, RecurrentState, Steps, EpisodeEnds]:
-        """Steps of head 1's policy in every environment."""
+        """Steps of the acting policy, head 1's, in every environment."""
         space = self.network.action_space
         shape = (self.config.new_steps, self.config.num_envs)
         environment_key, action_key = jax.random.split(iteration_key(state.seed, state.iteration))
         noise = draw_noise(space, action_key, shape)
+        heads = draw_heads(action_key, self.config.num_envs, self.config)
         keys = jax.random.split(environment_key, shape)
 
         def step(carry: Any, inputs: Any) -> Any:
             environments, recurrent_state = carry
             keys, noise = inputs
-            output, next_recurrent_state = self.network.unroll(
+            policy, next_recurrent_state = acting_policy(
+                self.network,
                 state.learner.parameters,
-                environments.observations[None],
-                environments.starts[None],
+                environments.observations,
+                environments.starts,
                 recurrent_state,
-                main_head_only=True,
+                heads,
+                self.config,
             )
-            policy = distribution(space, output.policy[0, :, 0], self.config)
             actions = policy.sample(noise)
             stepped, transition = self.vector.step(
                 keys, environments, environment_actions(space, actions), self._batch_axis

@@ -31,12 +31,14 @@ class IntervalStatistics(eqx.Module):
     return_sum: Float[Array, ""]
     length_sum: Float[Array, ""]
     skipped: Int[Array, ""]
+    meta_updates: Int[Array, ""]
+    """Updates of the metaparameters, but for skipped ones."""
     physics_errors: Int[Array, ""]
     bad_observations: Int[Array, ""]
     """Observations with a NaN or infinite entry."""
     bad_rewards: Int[Array, ""]
     means: dict[str, Float[Array, "..."]]
-    """Sums over updates, divided by their number in the end."""
+    """Sums over updates, divided by their number in the end, or by that of the meta updates."""
     lows: dict[str, Float[Array, "..."]]
     highs: dict[str, Float[Array, "..."]]
     latest: dict[str, Float[Array, "..."]]
@@ -59,6 +61,7 @@ class IntervalStatistics(eqx.Module):
             return_sum=scalars(),
             length_sum=scalars(),
             skipped=count,
+            meta_updates=count,
             physics_errors=count,
             bad_observations=count,
             bad_rewards=count,
@@ -86,6 +89,7 @@ class IntervalStatistics(eqx.Module):
             return_sum=self.return_sum + _total(ends.ended, ends.returns),
             length_sum=self.length_sum + _total(ends.ended, ends.lengths),
             skipped=self.skipped + metrics.skipped.astype(jnp.int32),
+            meta_updates=self.meta_updates + (metrics.meta_step & ~metrics.skipped),
             physics_errors=self.physics_errors + jnp.sum(ends.physics_errors, dtype=jnp.int32),
             bad_observations=self.bad_observations + _count_bad(trajectory.observations),
             bad_rewards=self.bad_rewards + _count_bad(trajectory.rewards),
