@@ -19,6 +19,7 @@ from stacx.errors import ConfigError, Interrupted, StacxError
 _COMMANDS = {
     "train": ("stacx.cli.train", "train an agent"),
     "eval": ("stacx.cli.evaluate", "play episodes with a trained policy"),
+    "reproduce": ("stacx.cli.reproduce", "train and report an experiment of the paper"),
     "plot": ("stacx.cli.plot", "draw returns and metaparameters"),
     "envs": ("stacx.cli.envs", "list environments"),
     "doctor": ("stacx.cli.doctor", "check this installation"),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # of a single run as in the paper's Fig. 5(a): blue, orange, magenta.
 _BLUE, _ORANGE, _MAGENTA = "#0072B2", "#E69F00", "#CC79A7"
 _HEAD_COLOURS = (_BLUE, _ORANGE, _MAGENTA, "#009E73", "#56B4E9", "#D55E00")
-_RUN_COLOURS = (_BLUE, "#D55E00", "#009E73", _MAGENTA, _ORANGE, "#56B4E9", "#000000")
+RUN_COLOURS = (_BLUE, "#D55E00", "#009E73", _MAGENTA, _ORANGE, "#56B4E9", "#000000")
 _HEAD_STYLES: tuple[Any, ...] = ("-", (0, (5, 5)), (4, (3, 7)), "-.")
 """Of lines that coincide each can be seen: one head's dashes lie in the gaps of another's."""
 _GREY = "0.45"
@@ -92,7 +92,7 @@ def build_figure(runs: Sequence[RunData]) -> Figure:
     height = 3.2 + 0.2 * -(-len(runs) // per_line) + 2.0 * rows
     figure = Figure(figsize=(9.0, height), layout="constrained")
     grid = figure.add_gridspec(1 + rows, columns, height_ratios=[1.6] + [1.0] * rows)
-    colours = _run_colours(len(runs))
+    colours = run_colours(len(runs))
     axes = figure.add_subplot(grid[0, :])
     _draw_returns(axes, runs, colours)
     for index, name in enumerate(tuned):
@@ -177,11 +177,12 @@ def _head_style(head: int, run_colour: Any, *, single: bool) -> dict[str, Any]:
     }
 
 
-def _run_colours(count: int) -> list[Any]:
+def run_colours(count: int) -> list[Any]:
+    """So many colours, told apart as well as can be."""
     from matplotlib import colormaps
 
-    if count <= len(_RUN_COLOURS):
-        return list(_RUN_COLOURS[:count])
+    if count <= len(RUN_COLOURS):
+        return list(RUN_COLOURS[:count])
     return list(colormaps["viridis"](np.linspace(0.0, 0.92, count)))
 
 
@@ -218,9 +219,13 @@ def _widen(axes: Axes, smallest: float) -> None:
 
 
 def _style(axes: Axes, runs: Sequence[RunData], *, step_ticks: int) -> None:
+    style_axes(axes, max(int(run.env_steps[-1]) for run in runs), step_ticks=step_ticks)
+
+
+def style_axes(axes: Axes, last_step: int, *, step_ticks: int) -> None:
+    """The look of all curves over environment steps, of which there are `last_step`."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    last_step = max(int(run.env_steps[-1]) for run in runs)
     unit, suffix = next(
         (size, name)
         for size, name in ((1e9, "B"), (1e6, "M"), (1e3, "k"), (1.0, ""))

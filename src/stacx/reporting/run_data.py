@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,18 @@ def read_run(directory: Path) -> RunData:
     return RunData(
         directory=directory,
         config=config,
+        env_steps=np.array(sorted({steps for _, steps in lines})),
+        seeds=sorted({seed for seed, _ in lines}),
+        _lines=lines,
+    )
+
+
+def merge_seeds(runs: Sequence[RunData]) -> RunData:
+    """Runs that differ in their seeds, as one: with the directory and the config of the first."""
+    lines = {place: line for run in runs for place, line in run._lines.items()}
+    return RunData(
+        directory=runs[0].directory,
+        config=runs[0].config,
         env_steps=np.array(sorted({steps for _, steps in lines})),
         seeds=sorted({seed for seed, _ in lines}),
         _lines=lines,

@@ -94,11 +94,7 @@ class RunDirectory:
         Raises:
             ConfigError: if another process trains this run.
         """
-        with self.config_file.open() as file:
-            try:
-                _lock(file.fileno())
-            except BlockingIOError as error:
-                raise ConfigError(f"another process is training {self.path}") from error
+        with exclusive(self.config_file, f"another process is training {self.path}"):
             yield
 
     def config(self) -> Config:
@@ -164,6 +160,21 @@ class RunDirectory:
         text = "".join(json.dumps(line) + "\n" for line in kept)
         _replace(self.metrics_file, text)
         return kept
+
+
+@contextlib.contextmanager
+def exclusive(file: Path, message: str) -> Iterator[None]:
+    """Around what one process at a time may do, by a lock on a file. A kill unlocks it, too.
+
+    Raises:
+        ConfigError: with this message, if another process holds the lock.
+    """
+    with file.open() as opened:
+        try:
+            _lock(opened.fileno())
+        except BlockingIOError as error:
+            raise ConfigError(message) from error
+        yield
 
 
 def _lock(descriptor: int) -> None:

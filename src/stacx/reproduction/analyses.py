@@ -1,0 +1,609 @@
+"""What is made of the results of each experiment: pure functions from `Results` to an `Analysis`.
+
+Averages over tasks are taken where all variants have all their seeds; a table of one task's scores
+has whatever is complete.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics as plain_statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from stacx.reporting import RunData, build_figure
+from stacx.reproduction import figures, statistics
+from stacx.reproduction.results import Analysis, Cell, Comparison, Illustration, Results, Table
+from stacx.reproduction.suites import Task
+
+TWO_ALPHAS = "stacx-two-alphas"
+"""The variant that tunes alpha_rho and alpha_c apart."""
+PAPER_SCORES = {
+    "atari57": "median: IMPALA 243 %, STACX 364 % of a person (section 4.1)",
+    "dmc": "mean: 217 without self-tuning, 389 with (abstract), of 1000",
+    "dmc-pixels": "mean: 108 without self-tuning, 202 with (abstract), of 1000",
+    "rwrl": "mean: 195 without self-tuning, 295 with (abstract), of 1000",
+}
+PAPER_MINUTES = {"impala": 70.0, "stac": 71.0, "impala-aux": 83.0, "stacx": 84.0}
+"""Table 4, Atari on TPUs."""
+PAPER_MINUTES_GPU = {"impala": 105.0, "stac": 129.0, "impala-aux": 106.0, "stacx": 133.0}
+"""Table 4, where a GPU learns."""
+ATARI5_WEIGHTS = {
+    "atari:BattleZone": 0.3820,
+    "atari:DoubleDunk": 0.0679,
+    "atari:NameThisGame": 0.3108,
+    "atari:Phoenix": 0.1241,
+    "atari:Qbert": 0.0805,
+}
+"""Of log10(1 + score in %), refitted from the data of Aitchison et al. 2023 (R^2 0.988)."""
+_CURVE_POINTS = 40
+_NO_AVERAGE = "no task has all variants complete"
+
+
+def learning_curves(results: Results) -> Analysis:
+    """Figs. 2(a) and 3: the four agents over training and at its end."""
+    analysis = compare(results)
+    tasks = results.shared_tasks()
+    paper = PAPER_SCORES.get(results.suite.name, "not in the paper")
+    comparisons = [Comparison("normalised scores", paper, _median_and_mean(results, tasks))]
+    illustrations = list(analysis.illustrations)
+    if tasks:
+        illustrations.insert(0, _aggregate_curves(results, tasks))
+    return Analysis(comparisons, analysis.tables, [*illustrations, *_task_curves(results)])
+
+
+def per_domain(results: Results) -> Analysis:
+    """Figs. 5 to 9: a panel for each task."""
+    best = [
+        max(cells, key=lambda name: float(cells[name].scores.mean()))
+        for cells in map(results.of_task, results.shared_tasks())
+    ]
+    ours = ", ".join(f"{name} in {best.count(name)}" for name in results.variants)
+    comparison = Comparison(
+        "tasks in which an agent has the highest mean",
+        "not counted in the paper",
+        f"{ours} of {len(best)}" if best else _NO_AVERAGE,
+    )
+    return Analysis([comparison], [scores_table(results)], _task_curves(results))
+
+
+def compare(results: Results, baseline: str = "impala") -> Analysis:
+    """Scores, aggregates, performance profile, and improvement over a baseline if it is there."""
+    tables = [scores_table(results)]
+    tasks = results.shared_tasks()
+    if not tasks:
+        return Analysis(tables=tables)
+    scores = _scores(results, tasks)
+    aggregates = statistics.aggregates(scores)
+    tables.append(_aggregates_table(results, tasks, aggregates))
+    others = [name for name in results.variants if name != baseline]
+    improvements = {}
+    if baseline in results.variants:
+        improvements = {
+            name: statistics.probability_of_improvement(scores[name], scores[baseline])
+            for name in others
+        }
+        tables.append(_improvements_table(improvements, baseline))
+    illustrations = [_aggregate_bars(results, aggregates), _profile(results, scores)]
+    if improvements:
+        illustrations.append(
+            Illustration(
+                "improvement",
+                f"Probability of improvement over {baseline}, with 95 % intervals: how often a run "
+                "is better than one of the baseline, averaged over tasks.",
+                figures.probabilities(improvements, baseline),
+            )
+        )
+    return Analysis(tables=tables, illustrations=illustrations)
+
+
+def ablation(results: Results) -> Analysis:
+    """Fig. 2(b): nested subsets of metaparameters."""
+    analysis = compare(results)
+    tasks, ours = results.shared_tasks(), _NO_AVERAGE
+    if tasks:
+        medians = {
+            name: float(np.median(scores.mean(axis=0)))
+            for name, scores in _scores(results, tasks).items()
+        }
+        ours = ", ".join(f"{name} {value:.2f}" for name, value in medians.items())
+    comparison = Comparison(
+        "median normalised score",
+        "rises with every metaparameter, to 364 % with all and three heads (Atari-57); other "
+        "bars have no number in the text",
+        ours,
+    )
+    return Analysis([comparison], analysis.tables, analysis.illustrations)
+
+
+def robustness_of_gamma(results: Results) -> Analysis:
+    """Fig. 4(a)."""
+    return _robustness(results, "gamma", "outer discount", "72 %")
+
+
+def robustness_of_value_weight(results: Results) -> Analysis:
+    """Fig. 4(b)."""
+    return _robustness(results, "g_v", "outer weight of the value loss, g_v", "80 %")
+
+
+def _robustness(results: Results, setting: str, meaning: str, paper: str) -> Analysis:
+    values = _values_of(results.variants, "stacx", setting)
+    agents = ("impala", "stacx")
+    bars = {
+        agent: _by_value(results, [perturbed_name(agent, setting, v) for v in values], values)
+        for agent in agents
+    }
+    wins, cells = share_of_wins(bars["stacx"], bars["impala"])
+    ours = f"{wins / cells:.0%} ({wins} of {cells} cells)" if cells else "no cell is complete"
+    tasks = [task for task in results.tasks if results.of_task(task)]
+    illustrations = []
+    if tasks:
+        illustrations = [
+            Illustration(
+                "cells",
+                "Mean of the final scores over seeds, and their standard deviation, as in Fig. 4.",
+                figures.grouped_bars(tasks, values, bars, meaning),
+            ),
+            Illustration(
+                "differences",
+                "STACX's mean less IMPALA's, in normalised scores.",
+                figures.differences(
+                    [task.name for task in tasks],
+                    values,
+                    _differences(tasks, values, bars["stacx"], bars["impala"]),
+                    meaning,
+                ),
+            ),
+        ]
+    comparison = Comparison("cells in which STACX's mean is above IMPALA's", paper, ours)
+    return Analysis([comparison], [scores_table(results)], illustrations)
+
+
+def robustness_of_starts(results: Results) -> Analysis:
+    """Fig. 4(c): where all metaparameters start, or gamma alone."""
+    kinds = {"all-start": "all metaparameters", "gamma-starts": "gamma alone"}
+    values = _values_of(results.variants, "stacx", "all-start")
+    bars = {
+        label: _by_value(results, [perturbed_name("stacx", kind, v) for v in values], values)
+        for kind, label in kinds.items()
+    }
+    tasks = [task for task in results.tasks if results.of_task(task)]
+    comparisons = [
+        Comparison(
+            f"largest less smallest mean of five starts, {label}: median over tasks",
+            "no number in the text: performance does not change too much",
+            _spread(results.tasks, values, bars[label]),
+        )
+        for label in bars
+    ]
+    illustrations = []
+    if tasks:
+        figure = figures.grouped_bars(tasks, values, bars, "start of the inner values")
+        caption = "Mean of the final scores over seeds, and their standard deviation."
+        illustrations = [Illustration("starts", caption, figure)]
+    return Analysis(comparisons, [scores_table(results)], illustrations)
+
+
+def adaptivity(results: Results) -> Analysis:
+    """Figs. 5(a) and 10 to 19: metaparameters over training, and where they end."""
+    found = [cell for task in results.tasks for cell in results.of_task(task).values()]
+    rows = [row for cell in found for row in _ends(cell.task, cell.data)]
+    ends = Table(
+        "metaparameters",
+        "Where metaparameters start and end, over seeds; loss weights as fractions of their outer "
+        "values, as in Fig. 5(a). Head 1 acts.",
+        ("task", "metaparameter", "head", "outer", "start", "end, median", "end, min", "end, max"),
+        rows,
+    )
+    comparisons = [
+        Comparison("gamma of head 1 at the end", "0.995, the outer value", _end(rows, "gamma", 1)),
+        Comparison("gamma of head 2 at the end", "often lower", _end(rows, "gamma", 2)),
+        Comparison("alpha of head 1 at the end", "lower than at first", _end(rows, "alpha", 1)),
+        Comparison("alpha of head 2 at the end", "lower than at first", _end(rows, "alpha", 2)),
+    ]
+    traces = [
+        Illustration(
+            f"traces-{cell.task.name}", f"{cell.task.env}: return and metaparameters.", _trace(cell)
+        )
+        for cell in found
+    ]
+    return Analysis(comparisons, [ends, scores_table(results)], traces)
+
+
+def two_alphas(results: Results) -> Analysis:
+    """Fig. 5(b): how often alpha_rho is at least alpha_c, and what two alphas score."""
+    analysis = compare(results, baseline="stacx")
+    cells = [
+        cell
+        for task in results.tasks
+        for name, cell in results.of_task(task).items()
+        if name == TWO_ALPHAS
+    ]
+    exact, nearly = alpha_shares([cell.data for cell in cells]) if cells else (None, None)
+    ours = _median_and_mean(results, results.shared_tasks())
+    comparisons = [
+        Comparison("time with alpha_rho >= alpha_c", "91.2 %", _percent(exact)),
+        Comparison("time with alpha_rho >= 0.99 alpha_c", "99.2 %", _percent(nearly)),
+        Comparison("normalised scores", "median 364 % with one alpha, 353 % with two", ours),
+    ]
+    traces = [
+        Illustration(f"traces-{cell.task.name}", f"{cell.task.env}: two alphas.", _trace(cell))
+        for cell in cells
+    ]
+    return Analysis(comparisons, analysis.tables, [*analysis.illustrations, *traces])
+
+
+def runtime(results: Results) -> Analysis:
+    """Table 4: the time of a run, and its ratio to IMPALA's."""
+    task = results.tasks[0]
+    cells = results.of_task(task)
+    rates = {name: _median_rate(cell.data) for name, cell in cells.items()}
+    rows = []
+    for name, cell in cells.items():
+        seconds, baseline = cell.seconds, cells.get("impala")
+        whole = baseline.seconds if baseline else None
+        rows.append(
+            (
+                name,
+                None if seconds is None else seconds / 60,
+                seconds / whole if seconds and whole else None,
+                rates[name],
+                rates["impala"] / rates[name] if baseline else None,
+                PAPER_MINUTES[name] / PAPER_MINUTES["impala"],
+                PAPER_MINUTES_GPU[name] / PAPER_MINUTES_GPU["impala"],
+            )
+        )
+    table = Table(
+        "runtime",
+        f"{task.env}: minutes of whole runs, with start and compilation, all seeds; median of the "
+        "metrics' steps per second; and times as a multiple of IMPALA's, of the runs, of a step, "
+        "and in the paper's Table 4 on TPUs and with a learner on a GPU.",
+        ("agent", "minutes", "ratio", "steps/s", "ratio by steps/s", "paper", "paper, GPU learner"),
+        rows,
+    )
+    comparisons = [
+        Comparison(
+            f"time of {row[0]} / IMPALA's",
+            f"{row[5]:.2f} (TPU), {row[6]:.2f} (GPU learner)",
+            "no run of IMPALA" if row[4] is None else f"{row[4]:.2f} by steps per second",
+        )
+        for row in rows
+        if row[0] != "impala"
+    ]
+    ratios = {row[0]: row[4] for row in rows if row[4] is not None}
+    illustrations = []
+    if ratios:
+        figure = figures.bars(ratios, "time per step / IMPALA's")
+        caption = "Time per environment step, as a multiple of IMPALA's."
+        illustrations = [Illustration("runtime", caption, figure)]
+    return Analysis(comparisons, [table], illustrations)
+
+
+def started_wrong(results: Results) -> Analysis:
+    """What is kept of well-set IMPALA's normalised score where agents start badly."""
+    wrong = [name for name in results.variants if "-wrong-" in name]
+    kinds = list(dict.fromkeys(name.partition("-wrong-")[2] for name in wrong))
+    starters = [name for name in wrong if name.endswith("-all")]
+    rows = [
+        (task.name, name, *_kept(results.of_task(task), name))
+        for task in results.tasks
+        for name in wrong
+        if name in results.of_task(task)
+    ]
+    columns = ("task", "variant", "normalised score", "well-set IMPALA's", "share kept")
+    caption = "Mean over seeds; a share has a meaning where well-set IMPALA is above random."
+    tables = [Table("kept", caption, columns, rows), scores_table(results)]
+    tasks = results.shared_tasks()
+    if not tasks:
+        return Analysis([Comparison("share kept", "not in the paper", _NO_AVERAGE)], tables)
+    shares = _shares_of_mean(results, tasks, wrong)
+    comparisons = [
+        Comparison(
+            f"{name}: share kept of well-set IMPALA's mean score", "-", _with_bounds(shares[name])
+        )
+        for name in starters
+    ]
+    panels = {
+        agent: {kind: shares[f"{agent}-wrong-{kind}"] for kind in kinds}
+        for agent in ("impala", "stac", "stacx")
+    }
+    figure = figures.estimates(panels, "well-set IMPALA's mean")
+    caption = "Mean normalised score over tasks, as a share of well-set IMPALA's; 95 % intervals."
+    return Analysis(comparisons, tables, [Illustration("kept", caption, figure)])
+
+
+# --- parts of analyses, and what experiments share with them ---
+
+
+def perturbed_name(agent: str, setting: str, value: float | str) -> str:
+    """The name of a variant in which a setting has a value, a number or already its text."""
+    text = value if isinstance(value, str) else f"{value:g}"
+    return f"{agent}-{setting}-{text}"
+
+
+def logit(probability: float) -> float:
+    """The inverse of the sigmoid."""
+    return math.log(probability / (1 - probability))
+
+
+def share_of_wins(
+    ours: Mapping[Any, Float[np.ndarray, " K"]], theirs: Mapping[Any, Float[np.ndarray, " K"]]
+) -> tuple[int, int]:
+    """In how many of the cells that both have our mean is above theirs, and how many there are."""
+    both = [key for key in ours if key in theirs]
+    return sum(bool(ours[key].mean() > theirs[key].mean()) for key in both), len(both)
+
+
+def alpha_shares(runs: Iterable[RunData]) -> tuple[float, float]:
+    """How often alpha_rho >= alpha_c, and alpha_rho >= 0.99 alpha_c.
+
+    Shares of all points in time, seeds and heads of the runs, each run (a task) weighing the same.
+    Where both alphas have no gradient and stay at their start, they are equal and count.
+    """
+    exact, nearly = [], []
+    for run in runs:
+        of_heads = [
+            (run.series(f"meta/alpha_rho/{head}"), run.series(f"meta/alpha_c/{head}"))
+            for head in range(run.config.heads)
+        ]
+        rho, c = (np.stack(alphas) for alphas in zip(*of_heads, strict=True))
+        seen = np.isfinite(rho) & np.isfinite(c)
+        exact.append((rho >= c)[seen].mean())
+        nearly.append((rho >= 0.99 * c)[seen].mean())
+    return float(np.mean(exact)), float(np.mean(nearly))
+
+
+def atari5_median(percentages: Mapping[str, float]) -> float:
+    """The estimated median over 57 games, in %, from five games' human-normalised scores in %.
+
+    For STACX's published scores it is 374 %, where the median is 300.6 %, and 226 % for IMPALA's,
+    where it is 191.8 %: compare agents by it, not papers.
+    """
+    total = sum(
+        weight * math.log10(1 + max(0.0, percentages[game]))
+        for game, weight in ATARI5_WEIGHTS.items()
+    )
+    return float(10**total - 1)
+
+
+def scores_table(results: Results) -> Table:
+    """Final scores by task and variant."""
+    rows = []
+    for task in results.tasks:
+        for name, cell in results.of_task(task).items():
+            raw = cell.scores
+            rows.append(
+                (
+                    *(task.env, name, raw.size, int(cell.data.env_steps[-1])),
+                    *map(float, (raw.mean(), raw.std(), raw.min(), raw.max())),
+                    float(cell.normalised.mean()),
+                )
+            )
+    return Table(
+        "scores",
+        "Final scores: mean training return over the last 5 % of the steps; mean, standard "
+        "deviation and extremes over seeds, and the mean normalised.",
+        ("task", "variant", "seeds", "steps", "mean", "std", "min", "max", "normalised"),
+        rows,
+    )
+
+
+def _scores(results: Results, tasks: Sequence[Task]) -> dict[str, Float[np.ndarray, "K tasks"]]:
+    return {name: results.normalised(name, tasks) for name in results.variants}
+
+
+def _median_and_mean(results: Results, tasks: Sequence[Task]) -> str:
+    """Of each variant, in the unit in which the paper has them."""
+    if not tasks:
+        return _NO_AVERAGE
+    of_atari = results.suite.name.startswith("atari")
+    parts = []
+    for name, scores in _scores(results, tasks).items():
+        median, mean = np.median(scores.mean(axis=0)), scores.mean()
+        if of_atari:
+            parts.append(f"{name} median {median:.0%}")
+        elif results.suite.name in PAPER_SCORES:
+            parts.append(f"{name} mean {1000 * mean:.0f}")
+        else:
+            parts.append(f"{name} median {median:.2f}, mean {mean:.2f}")
+    return f"{'; '.join(parts)} ({len(tasks)} tasks)"
+
+
+def _aggregates_table(
+    results: Results, tasks: Sequence[Task], aggregates: Mapping[str, Mapping[str, Any]]
+) -> Table:
+    atari5 = {task.env for task in tasks} == set(ATARI5_WEIGHTS)
+    columns = ["variant", *(f"{x}{y}" for x in ("IQM", "median", "mean") for y in ("", " 95 %"))]
+    columns += ["median of 57 games, estimated from 5"] * atari5
+    rows = []
+    for name, of_variant in aggregates.items():
+        row: list[Any] = [name]
+        for estimate in of_variant.values():
+            row += [estimate.value, f"{estimate.low:.3f} to {estimate.high:.3f}"]
+        if atari5:
+            means = results.normalised(name, tasks).mean(axis=0)
+            percentages = {task.env: 100 * m for task, m in zip(tasks, means, strict=True)}
+            row.append(atari5_median(percentages) / 100)
+        rows.append(row)
+    return Table(
+        "aggregates",
+        f"Normalised scores (1: {results.suite.unit}) over {_count(len(tasks), 'task')} and all "
+        "seeds, with 95 % stratified bootstrap intervals over seeds.",
+        columns,
+        rows,
+    )
+
+
+def _improvements_table(improvements: Mapping[str, Any], baseline: str) -> Table:
+    return Table(
+        "improvement",
+        f"Probability of improvement over {baseline}, averaged over tasks; 0.5: none.",
+        ("variant", "probability", "95 %"),
+        [(name, e.value, f"{e.low:.2f} to {e.high:.2f}") for name, e in improvements.items()],
+    )
+
+
+def _aggregate_curves(results: Results, tasks: Sequence[Task]) -> Illustration:
+    curves = {name: _curves(results, name, tasks) for name in results.variants}
+    points = np.arange(1, _CURVE_POINTS + 1) / _CURVE_POINTS
+    seen = np.all([np.isfinite(curve).all(axis=(0, 1)) for curve in curves.values()], axis=0)
+    shown = {name: curve[..., seen] for name, curve in curves.items()}
+    return Illustration(
+        "curves",
+        f"IQM of normalised scores over {_count(len(tasks), 'task')} and all seeds during "
+        "training, with 95 % stratified bootstrap intervals; from where every run has ended an "
+        "episode.",
+        figures.aggregate_curves(statistics.iqm_curves(shown), points[seen], results.suite.unit),
+    )
+
+
+def _curves(results: Results, name: str, tasks: Sequence[Task]) -> Float[np.ndarray, "K tasks N"]:
+    """Normalised returns at even points of training: the newest of each run until then."""
+    shares = np.arange(1, _CURVE_POINTS + 1) / _CURVE_POINTS
+    sampled = []
+    for task in tasks:
+        cell = results.cells[task.env, name]
+        steps = cell.data.env_steps
+        places = np.searchsorted(steps, shares * steps[-1] * (1 + 1e-9), side="right") - 1
+        sampled.append(np.where(places >= 0, cell.curve[:, np.maximum(places, 0)], np.nan))
+    return np.stack(sampled, axis=1)
+
+
+def _task_curves(results: Results) -> list[Illustration]:
+    if not results.cells:
+        return []
+    caption = "Mean return over seeds for each task; bands are half a standard deviation, as in "
+    return [Illustration("tasks", caption + "Fig. 2(a).", figures.task_curves(results))]
+
+
+def _aggregate_bars(results: Results, aggregates: Mapping[str, Mapping[str, Any]]) -> Illustration:
+    panels = {
+        title: {name: aggregates[name][key] for name in aggregates}
+        for key, title in (("iqm", "IQM"), ("median", "median"), ("mean", "mean"))
+    }
+    return Illustration(
+        "aggregates",
+        "Normalised scores at the end, with 95 % stratified bootstrap intervals.",
+        figures.estimates(panels, results.suite.unit),
+    )
+
+
+def _profile(results: Results, scores: Mapping[str, Float[np.ndarray, "K tasks"]]) -> Illustration:
+    everything = np.concatenate([of_variant.ravel() for of_variant in scores.values()])
+    low, high = min(0.0, float(everything.min())), max(1.0, float(np.quantile(everything, 0.98)))
+    thresholds = np.linspace(low, 1.02 * high, 101)
+    return Illustration(
+        "profile",
+        "Performance profile: the share of runs, over tasks and seeds, above a score, with 95 % "
+        "intervals. Higher is better.",
+        figures.profiles(
+            statistics.performance_profiles(scores, thresholds), thresholds, results.suite.unit
+        ),
+    )
+
+
+def _values_of(variants: Sequence[str], agent: str, setting: str) -> list[str]:
+    """The values of a setting, as they stand in variants' names."""
+    prefix = f"{agent}-{setting}-"
+    return [name.removeprefix(prefix) for name in variants if name.startswith(prefix)]
+
+
+def _by_value(
+    results: Results, names: Sequence[str], values: Sequence[str]
+) -> dict[tuple[str, str], Float[np.ndarray, " K"]]:
+    """Normalised scores of the cells there are, by task's id and value."""
+    return {
+        (task.env, value): results.cells[task.env, name].normalised
+        for task in results.tasks
+        for name, value in zip(names, values, strict=True)
+        if (task.env, name) in results.cells
+    }
+
+
+def _differences(
+    tasks: Sequence[Task], values: Sequence[str], ours: Mapping[Any, Any], theirs: Mapping[Any, Any]
+) -> Float[np.ndarray, "tasks values"]:
+    """The differences of means; NaN where a cell is missing."""
+
+    def difference(key: tuple[str, str]) -> float:
+        both = key in ours and key in theirs
+        return float(ours[key].mean() - theirs[key].mean()) if both else math.nan
+
+    return np.array([[difference((task.env, value)) for value in values] for task in tasks])
+
+
+def _spread(tasks: Sequence[Task], values: Sequence[str], bars: Mapping[Any, Any]) -> str:
+    spreads = []
+    for task in tasks:
+        means = [bars[task.env, value].mean() for value in values if (task.env, value) in bars]
+        if len(means) == len(values):
+            spreads.append(float(max(means) - min(means)))
+    if not spreads:
+        return _NO_AVERAGE
+    return f"{np.median(spreads):.2f} of the normalised score ({len(spreads)} tasks)"
+
+
+def _ends(task: Task, run: RunData) -> list[tuple[Any, ...]]:
+    """A row for each metaparameter of each head: where it started and ended, over seeds."""
+    rows = []
+    for name in run.config.tuned:
+        outer = run.config.outer_values()[name]
+        unit = outer if name.startswith("g_") else 1.0
+        for head in range(run.config.heads):
+            values = run.series(f"meta/{name}/{head}") / (unit or math.nan)
+            start, end = np.median(values[:, 0]), values[:, -1]
+            numbers = (outer, start, np.median(end), end.min(), end.max())
+            rows.append((task.name, name, head + 1, *map(float, numbers)))
+    return rows
+
+
+def _end(rows: Sequence[tuple[Any, ...]], name: str, head: int) -> str:
+    """The median over tasks of a metaparameter's end, and its extremes."""
+    ends = [row[5] for row in rows if row[1] == name and row[2] == head]
+    if not ends:
+        return "nothing is complete"
+    middle = plain_statistics.median(ends)
+    span = f"{min(ends):.4f} to {max(ends):.4f}"
+    return f"{middle:.4f} (median of {_count(len(ends), 'task')}; {span})"
+
+
+def _trace(cell: Cell) -> Any:
+    return build_figure([cell.data])
+
+
+def _median_rate(run: RunData) -> float:
+    """Environment steps per second: the median over lines and seeds."""
+    return float(np.nanmedian(run.series("steps_per_second")))
+
+
+def _kept(cells: Mapping[str, Cell], name: str) -> tuple[float, float | None, float | None]:
+    """A variant's normalised score, well-set IMPALA's, and the share; None where it has none."""
+    score = float(cells[name].normalised.mean())
+    if "impala" not in cells:
+        return score, None, None
+    well_set = float(cells["impala"].normalised.mean())
+    return score, well_set, score / well_set if well_set > 0 else None
+
+
+def _shares_of_mean(
+    results: Results, tasks: Sequence[Task], names: Sequence[str]
+) -> dict[str, statistics.Estimate]:
+    well_set = results.normalised("impala", tasks)
+    return {
+        name: statistics.ratio_of_means(results.normalised(name, tasks), well_set) for name in names
+    }
+
+
+def _with_bounds(estimate: statistics.Estimate) -> str:
+    return f"{estimate.value:.0%} ({estimate.low:.0%} to {estimate.high:.0%})"
+
+
+def _percent(share: float | None) -> str:
+    return "no run is complete" if share is None else f"{100 * share:.1f} %"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"

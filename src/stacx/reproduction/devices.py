@@ -1,0 +1,76 @@
+"""What the machine has for runs side by side, and what each child process may use of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import NamedTuple
+
+_PROBE = (
+    "import jax, json; "
+    "print(json.dumps([jax.default_backend(), [d.device_kind for d in jax.local_devices()]]))"
+)
+_SECONDS = 120.0
+"""How long the devices may take to answer."""
+_GPUS = ("gpu", "cuda", "rocm")
+
+
+class Machine(NamedTuple):
+    """What JAX computes on, and how many cores there are."""
+
+    platform: str
+    """cpu, gpu, tpu."""
+    devices: tuple[str, ...]
+    """Their kinds."""
+    cores: int
+
+    @property
+    def jobs(self) -> int:
+        """How many runs at once by default: one a core, or one a GPU; other devices are shared."""
+        if self.platform == "cpu":
+            return self.cores
+        return len(self.devices) if self.platform in _GPUS else 1
+
+    def environment(self, slot: int, jobs: int) -> dict[str, str]:
+        """Environment variables of the child in a slot, from 0 to `jobs` - 1.
+
+        On GPUs each has one of the devices. On a CPU, XLA has one thread, unless the user has set
+        `NPROC`. (With jaxlib 0.10 the flags `xla_cpu_multi_thread_eigen=false` and
+        `intra_op_parallelism_threads=1` leave as many threads at work as without them.)
+        """
+        variables = dict(os.environ)
+        if self.platform in _GPUS:
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            names = visible.split(",") if visible else list(map(str, range(len(self.devices))))
+            variables["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]
+            sharing = -(-jobs // len(names))
+            if sharing > 1:
+                variables.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / sharing:.2f}")
+        elif jobs > 1:
+            variables.setdefault("NPROC", "1")
+        return variables
+
+
+def find_machine() -> Machine:
+    """Asks JAX in another process: one that has seen a GPU keeps its memory."""
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-c", _PROBE],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_SECONDS,
+        )
+        platform, kinds = json.loads(answer.stdout.splitlines()[-1])
+    except (subprocess.SubprocessError, ValueError, IndexError):
+        platform, kinds = "cpu", ["cpu"]  # the first run will say what is wrong
+    return Machine(platform, tuple(kinds), usable_cores())
+
+
+def usable_cores() -> int:
+    """Of those of the machine, what this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,248 @@
+"""An experiment from its plan to its report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stacx.errors import ConfigError, Interrupted, StacxError
+from stacx.reproduction import statistics
+from stacx.reproduction.devices import Machine, find_machine
+from stacx.reproduction.estimates import duration, in_all
+from stacx.reproduction.execution import PROGRAM, Executor, Failure, Work, cores_of, still_to_do
+from stacx.reproduction.experiments import Experiment
+from stacx.reproduction.plan import Plan, State, make_plan, seconds_left
+from stacx.reproduction.report import describe_run, write_report
+from stacx.reproduction.results import Analysis
+from stacx.reproduction.suites import SCALES, Suite, check_installed
+from stacx.runs.directory import exclusive
+from stacx.runs.signals import stop_on_signals
+
+_MARK = "experiment.json"
+
+
+def reproduce(
+    experiment: Experiment,
+    suite: Suite,
+    *,
+    scale: str = "small",
+    num_seeds: int | None = None,
+    output: Path | str | None = None,
+    jobs: int | None = None,
+    dry_run: bool = False,
+    quiet: bool = False,
+    program: Sequence[str] = PROGRAM,
+) -> Path | None:
+    """Trains what is not trained yet of an experiment, and reports on what is.
+
+    Args:
+        experiment: from `EXPERIMENTS`, or one's own.
+        suite: from `SUITES`, or one's own.
+        scale: small, medium or paper.
+        num_seeds: seeds 0 ... K-1 of every variant on every task; by default the suite's.
+        output: the directory of everything; by default `reproduced/NAME-SUITE-SCALE`.
+        jobs: runs at once; by default one for each core or each GPU.
+        dry_run: only print what there is to do.
+        quiet: print nothing.
+        program: what runs `stacx`.
+
+    Returns:
+        The report; None after a dry run.
+
+    Raises:
+        ConfigError: before anything is trained.
+        Interrupted: after a signal; what is complete is in the report.
+        StacxError: if runs failed; what is complete is in the report.
+    """
+
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, flush=True)
+
+    plan = _checked_plan(experiment, suite, scale, num_seeds, output)
+    machine = find_machine()
+    at_once = 1 if experiment.one_at_a_time else jobs or machine.jobs
+    if experiment.one_at_a_time and jobs not in (None, 1):
+        raise ConfigError(
+            f"--jobs {jobs} would spoil {experiment.name}, which measures time: leave it out"
+        )
+    work = _announce(plan, at_once, say)
+    if dry_run:
+        return None
+    mark = _claim(plan)
+    with exclusive(mark, f"another stacx reproduce works on {plan.output}"):
+        with stop_on_signals(quiet=quiet) as request:
+            failures = Executor(machine, at_once, say, program=program).make(work, request)
+        report = _report(plan, machine, failures, say)
+    if request.signum is not None:
+        complete = sum(run.state() is State.COMPLETE for run in plan.runs)
+        raise Interrupted(
+            f"stopped by {signal.Signals(request.signum).name} with {complete} of "
+            f"{len(plan.runs)} runs complete; the same command goes on: {_command(plan)}",
+            request.signum,
+        )
+    if failures:
+        names = ", ".join(failure.run.label for failure in failures)
+        raise StacxError(
+            f"{len(failures)} of {len(plan.runs)} runs failed ({names}); their logs are beside "
+            f"them below {plan.output / 'runs'}, and the same command tries again"
+        )
+    return report
+
+
+def _checked_plan(
+    experiment: Experiment,
+    suite: Suite,
+    scale: str,
+    num_seeds: int | None,
+    output: Path | str | None,
+) -> Plan:
+    """The plan, if it can be carried out here."""
+    if scale not in SCALES or scale not in suite.tasks:
+        raise ConfigError(f"unknown scale {scale!r}: use {', '.join(suite.tasks)}")
+    seeds = suite.seeds[scale] if num_seeds is None else num_seeds
+    if seeds < experiment.least_seeds:
+        least = f"{experiment.least_seeds} seed{'s' * (experiment.least_seeds > 1)}"
+        raise ConfigError(f"{experiment.name} needs at least {least}: raise --num-seeds")
+    folder = Path(output or Path("reproduced") / f"{experiment.name}-{suite.name}-{scale}")
+    _check_output(folder, _identity(experiment, suite, scale, seeds))
+    plan = make_plan(experiment, suite, scale, seeds, folder)
+    check_installed(plan.tasks)
+    if experiment.least_seeds >= statistics.LEAST_SEEDS:
+        statistics.check_installed()
+    return plan
+
+
+def _announce(plan: Plan, jobs: int, say: Callable[[str], None]) -> list[Work]:
+    """Prints every run with its state, and returns those that are not complete."""
+    states = {run.directory: run.state() for run in plan.runs}
+    complete = [run for run in plan.runs if states[run.directory] is State.COMPLETE]
+    seconds, guesses = {}, 0
+    say(f"{plan.experiment.name} on {plan.suite.name}, scale {plan.scale}, in {plan.output}:")
+    for run in plan.runs:
+        left, rough = seconds_left(run, complete)
+        say(describe_run(run, states[run.directory], left, rough))
+        if states[run.directory] is not State.COMPLETE:
+            seconds[run.directory] = left
+            guesses += rough
+    work = [Work(run, seconds[run.directory]) for run in still_to_do(plan.runs)]
+    say(f"{len(complete)} of {len(plan.runs)} runs are complete")
+    if work:
+        cores = cores_of([item.run for item in work])
+        total = in_all([item.seconds for item in work], jobs, cores)
+        kind = "a rough estimate" if guesses else "by what was measured here"
+        say(f"about {duration(total)} in all, {jobs} at once ({kind})")
+    return work
+
+
+def _identity(experiment: Experiment, suite: Suite, scale: str, seeds: int) -> dict[str, object]:
+    """What an output directory is for."""
+    return {
+        "experiment": experiment.name,
+        "suite": suite.name,
+        "scale": scale,
+        "num_seeds": seeds,
+    }
+
+
+def _check_output(folder: Path, identity: dict[str, object]) -> None:
+    """Whether a directory is free, or of this experiment."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--output {folder} is not a directory: choose another")
+    mark = folder / _MARK
+    if not mark.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ConfigError(
+                f"--output {folder} is not empty, and no directory of stacx reproduce (it has no "
+                f"{_MARK}): choose another"
+            )
+        return
+    try:
+        there = json.loads(mark.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {mark}: {error}") from error
+    if there != identity:
+        different = [
+            f"{key} {there.get(key) if isinstance(there, dict) else there}, not {value}"
+            for key, value in identity.items()
+            if not isinstance(there, dict) or there.get(key) != value
+        ]
+        raise ConfigError(
+            f"--output {folder} holds another experiment ({'; '.join(different)}): choose another"
+        )
+
+
+def _claim(plan: Plan) -> Path:
+    """Marks the output directory as the experiment's."""
+    mark = plan.output / _MARK
+    identity = _identity(plan.experiment, plan.suite, plan.scale, plan.num_seeds)
+    try:
+        plan.output.mkdir(parents=True, exist_ok=True)
+        if not mark.exists():
+            mark.write_text(json.dumps(identity, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"cannot write to {plan.output}: {error.strerror or error}") from error
+    return mark
+
+
+def _report(
+    plan: Plan, machine: Machine, failures: Sequence[Failure], say: Callable[[str], None]
+) -> Path:
+    """Tables, figures and the page, of what is complete."""
+    results = plan.results()
+    analysis = plan.experiment.analyse(results) if results.cells else Analysis()
+    report = plan.output / "report.html"
+    try:
+        _write_tables(plan.output / "tables", analysis)
+        pictures = _write_figures(plan.output / "figures", analysis)
+        write_report(
+            report,
+            plan,
+            analysis,
+            pictures,
+            machine=machine,
+            command=_command(plan),
+            failures=failures,
+        )
+    except OSError as error:
+        raise StacxError(f"cannot write to {plan.output}: {error.strerror or error}") from error
+    for comparison in analysis.comparisons:
+        say(f"{comparison.quantity}: {comparison.ours} (paper: {comparison.paper})")
+    say(f"report: {report}")
+    return report
+
+
+def _write_tables(folder: Path, analysis: Analysis) -> None:
+    folder.mkdir(exist_ok=True)
+    for table in analysis.tables:
+        with (folder / f"{table.name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(table.columns)
+            writer.writerows(table.rows)
+
+
+def _write_figures(folder: Path, analysis: Analysis) -> list[Path]:
+    """Each as PNG and as PDF; returns the PNGs."""
+    folder.mkdir(exist_ok=True)
+    pictures = []
+    for illustration in analysis.illustrations:
+        picture = folder / f"{illustration.name}.png"
+        illustration.figure.savefig(picture, dpi=130)
+        illustration.figure.savefig(picture.with_suffix(".pdf"))
+        pictures.append(picture)
+    return pictures
+
+
+def _command(plan: Plan) -> str:
+    """The `stacx reproduce` that goes on with it."""
+    return shlex.join(
+        [
+            *("stacx", "reproduce", plan.experiment.name, "--suite", plan.suite.name),
+            *("--scale", plan.scale, "--num-seeds", str(plan.num_seeds)),
+            *("--output", str(plan.output)),
+        ]
+    )
