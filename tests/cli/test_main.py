@@ -13,7 +13,7 @@ import stacx
 from stacx.cli import main as cli
 from stacx.cli.main import main
 
-COMMANDS = ("train", "eval", "plot", "envs", "doctor")
+COMMANDS = ("train", "eval", "reproduce", "plot", "envs", "doctor")
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"], ["help"]])
@@ -42,7 +42,7 @@ def test_version(capsys):
 def test_an_unknown_command(capsys):
     assert main(["trian"]) == 2
     assert capsys.readouterr().err == (
-        "stacx: unknown command 'trian': use train, eval, plot, envs, doctor\n"
+        "stacx: unknown command 'trian': use train, eval, reproduce, plot, envs, doctor\n"
     )
 
 

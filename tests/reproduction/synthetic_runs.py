@@ -1,7 +1,5 @@
 """Run directories with made-up metrics: what analyses see, without any training."""
 
-import json
-
 import numpy as np
 
 from stacx.reproduction.experiments import Experiment, Variant

@@ -21,12 +21,13 @@ from stacx.reproduction.suites import Task
 
 TWO_ALPHAS = "stacx-two-alphas"
 """The variant that tunes alpha_rho and alpha_c apart."""
-PAPER_SCORES = {
-    "atari57": "median: IMPALA 243 %, STACX 364 % of a person (section 4.1)",
-    "dmc": "mean: 217 without self-tuning, 389 with (abstract), of 1000",
-    "dmc-pixels": "mean: 108 without self-tuning, 202 with (abstract), of 1000",
-    "rwrl": "mean: 195 without self-tuning, 295 with (abstract), of 1000",
+PAPER_SCORES: dict[str, dict[str, str]] = {
+    "atari57": {"impala": "median 243 %", "stacx": "median 364 % (section 4.1)"},
+    "dmc": {"impala": "mean 217", "stac": "mean 389 (abstract; by section 4.2's trends STAC's)"},
+    "dmc-pixels": {"impala": "mean 108", "stacx": "mean 202 (abstract; by the trends STACX's)"},
+    "rwrl": {"impala": "mean 195", "stac": "mean 295 (abstract; by the trends STAC's)"},
 }
+"""Normalised scores in the text, by suite and agent; those of other agents are in figures only."""
 PAPER_MINUTES = {"impala": 70.0, "stac": 71.0, "impala-aux": 83.0, "stacx": 84.0}
 """Table 4, Atari on TPUs."""
 PAPER_MINUTES_GPU = {"impala": 105.0, "stac": 129.0, "impala-aux": 106.0, "stacx": 133.0}
@@ -40,19 +41,18 @@ ATARI5_WEIGHTS = {
 }
 """Of log10(1 + score in %), refitted from the data of Aitchison et al. 2023 (R^2 0.988)."""
 _CURVE_POINTS = 40
+_MOST_PROFILES = 7
+"""More lines than that cannot be told apart in one panel."""
 _NO_AVERAGE = "no task has all variants complete"
 
 
 def learning_curves(results: Results) -> Analysis:
     """Figs. 2(a) and 3: the four agents over training and at its end."""
-    analysis = compare(results)
+    analysis = compare(results, paper=PAPER_SCORES.get(results.suite.name, {}))
     tasks = results.shared_tasks()
-    paper = PAPER_SCORES.get(results.suite.name, "not in the paper")
-    comparisons = [Comparison("normalised scores", paper, _median_and_mean(results, tasks))]
-    illustrations = list(analysis.illustrations)
-    if tasks:
-        illustrations.insert(0, _aggregate_curves(results, tasks))
-    return Analysis(comparisons, analysis.tables, [*illustrations, *_task_curves(results)])
+    first = [_aggregate_curves(results, tasks)] if tasks else []
+    illustrations = [*first, *analysis.illustrations, *_task_curves(results)]
+    return analysis._replace(illustrations=illustrations)
 
 
 def per_domain(results: Results) -> Analysis:
@@ -70,53 +70,48 @@ def per_domain(results: Results) -> Analysis:
     return Analysis([comparison], [scores_table(results)], _task_curves(results))
 
 
-def compare(results: Results, baseline: str = "impala") -> Analysis:
-    """Scores, aggregates, performance profile, and improvement over a baseline if it is there."""
-    tables = [scores_table(results)]
+def compare(
+    results: Results, baseline: str = "impala", paper: Mapping[str, str] | None = None
+) -> Analysis:
+    """Scores, aggregates, performance profile, and improvement over a baseline if it is there.
+
+    Args:
+        results: of any experiment.
+        baseline: the variant that others are held against.
+        paper: what the paper has for some variants.
+    """
     tasks = results.shared_tasks()
     if not tasks:
-        return Analysis(tables=tables)
+        missing = Comparison("normalised scores", "", _NO_AVERAGE)
+        return Analysis([missing], [scores_table(results)])
     scores = _scores(results, tasks)
     aggregates = statistics.aggregates(scores)
-    tables.append(_aggregates_table(results, tasks, aggregates))
-    others = [name for name in results.variants if name != baseline]
-    improvements = {}
+    comparisons = [
+        Comparison(
+            f"{name}, normalised score",
+            (paper or {}).get(name, "no number in the text"),
+            _score_text(results, aggregates[name]),
+        )
+        for name in results.variants
+    ]
+    tables = [_aggregates_table(results, tasks, aggregates)]
+    illustrations = [_aggregate_bars(results, aggregates)]
+    if len(results.variants) <= _MOST_PROFILES:
+        illustrations.append(_profile(results, scores))
     if baseline in results.variants:
         improvements = {
             name: statistics.probability_of_improvement(scores[name], scores[baseline])
-            for name in others
+            for name in results.variants
+            if name != baseline
         }
         tables.append(_improvements_table(improvements, baseline))
-    illustrations = [_aggregate_bars(results, aggregates), _profile(results, scores)]
-    if improvements:
-        illustrations.append(
-            Illustration(
-                "improvement",
-                f"Probability of improvement over {baseline}, with 95 % intervals: how often a run "
-                "is better than one of the baseline, averaged over tasks.",
-                figures.probabilities(improvements, baseline),
-            )
-        )
-    return Analysis(tables=tables, illustrations=illustrations)
+        illustrations.append(_improvements(improvements, baseline))
+    return Analysis(comparisons, [*tables, scores_table(results)], illustrations)
 
 
 def ablation(results: Results) -> Analysis:
     """Fig. 2(b): nested subsets of metaparameters."""
-    analysis = compare(results)
-    tasks, ours = results.shared_tasks(), _NO_AVERAGE
-    if tasks:
-        medians = {
-            name: float(np.median(scores.mean(axis=0)))
-            for name, scores in _scores(results, tasks).items()
-        }
-        ours = ", ".join(f"{name} {value:.2f}" for name, value in medians.items())
-    comparison = Comparison(
-        "median normalised score",
-        "rises with every metaparameter, to 364 % with all and three heads (Atari-57); other "
-        "bars have no number in the text",
-        ours,
-    )
-    return Analysis([comparison], analysis.tables, analysis.illustrations)
+    return compare(results, paper=PAPER_SCORES.get(results.suite.name, {}))
 
 
 def robustness_of_gamma(results: Results) -> Analysis:
@@ -215,7 +210,8 @@ def adaptivity(results: Results) -> Analysis:
 
 def two_alphas(results: Results) -> Analysis:
     """Fig. 5(b): how often alpha_rho is at least alpha_c, and what two alphas score."""
-    analysis = compare(results, baseline="stacx")
+    paper = {"stacx": "median 364 % (Atari-57)", TWO_ALPHAS: "median 353 % (Atari-57)"}
+    analysis = compare(results, baseline="stacx", paper=paper)
     cells = [
         cell
         for task in results.tasks
@@ -223,17 +219,17 @@ def two_alphas(results: Results) -> Analysis:
         if name == TWO_ALPHAS
     ]
     exact, nearly = alpha_shares([cell.data for cell in cells]) if cells else (None, None)
-    ours = _median_and_mean(results, results.shared_tasks())
-    comparisons = [
+    shares = [
         Comparison("time with alpha_rho >= alpha_c", "91.2 %", _percent(exact)),
         Comparison("time with alpha_rho >= 0.99 alpha_c", "99.2 %", _percent(nearly)),
-        Comparison("normalised scores", "median 364 % with one alpha, 353 % with two", ours),
     ]
     traces = [
         Illustration(f"traces-{cell.task.name}", f"{cell.task.env}: two alphas.", _trace(cell))
         for cell in cells
     ]
-    return Analysis(comparisons, analysis.tables, [*analysis.illustrations, *traces])
+    return Analysis(
+        [*shares, *analysis.comparisons], analysis.tables, [*analysis.illustrations, *traces]
+    )
 
 
 def runtime(results: Results) -> Analysis:
@@ -310,7 +306,8 @@ def started_wrong(results: Results) -> Analysis:
         agent: {kind: shares[f"{agent}-wrong-{kind}"] for kind in kinds}
         for agent in ("impala", "stac", "stacx")
     }
-    figure = figures.estimates(panels, "well-set IMPALA's mean")
+    colours = {agent: style[0] for agent, style in figures.line_styles(list(panels)).items()}
+    figure = figures.estimates(panels, "mean normalised score / well-set IMPALA's", colours=colours)
     caption = "Mean normalised score over tasks, as a share of well-set IMPALA's; 95 % intervals."
     return Analysis(comparisons, tables, [Illustration("kept", caption, figure)])
 
@@ -395,21 +392,15 @@ def _scores(results: Results, tasks: Sequence[Task]) -> dict[str, Float[np.ndarr
     return {name: results.normalised(name, tasks) for name in results.variants}
 
 
-def _median_and_mean(results: Results, tasks: Sequence[Task]) -> str:
-    """Of each variant, in the unit in which the paper has them."""
-    if not tasks:
-        return _NO_AVERAGE
-    of_atari = results.suite.name.startswith("atari")
-    parts = []
-    for name, scores in _scores(results, tasks).items():
-        median, mean = np.median(scores.mean(axis=0)), scores.mean()
-        if of_atari:
-            parts.append(f"{name} median {median:.0%}")
-        elif results.suite.name in PAPER_SCORES:
-            parts.append(f"{name} mean {1000 * mean:.0f}")
-        else:
-            parts.append(f"{name} median {median:.2f}, mean {mean:.2f}")
-    return f"{'; '.join(parts)} ({len(tasks)} tasks)"
+def _score_text(results: Results, aggregates: Mapping[str, statistics.Estimate]) -> str:
+    """A variant's score in the unit in which the paper has those of the suite."""
+    median, mean = aggregates["median"], aggregates["mean"]
+    if results.suite.name.startswith("atari"):
+        return f"median {_with_bounds(median)}"
+    if results.suite.name in PAPER_SCORES:
+        return f"mean {1000 * mean.value:.0f} ({1000 * mean.low:.0f} to {1000 * mean.high:.0f})"
+    bounds = f"{median.low:.2f} to {median.high:.2f}"
+    return f"median {median.value:.2f} ({bounds}), mean {mean.value:.2f}"
 
 
 def _aggregates_table(
@@ -443,6 +434,15 @@ def _improvements_table(improvements: Mapping[str, Any], baseline: str) -> Table
         f"Probability of improvement over {baseline}, averaged over tasks; 0.5: none.",
         ("variant", "probability", "95 %"),
         [(name, e.value, f"{e.low:.2f} to {e.high:.2f}") for name, e in improvements.items()],
+    )
+
+
+def _improvements(improvements: Mapping[str, statistics.Estimate], baseline: str) -> Illustration:
+    return Illustration(
+        "improvement",
+        f"Probability of improvement over {baseline}, with 95 % intervals: how often a run is "
+        "better than one of the baseline, averaged over tasks.",
+        figures.probabilities(improvements, baseline),
     )
 
 
@@ -487,7 +487,7 @@ def _aggregate_bars(results: Results, aggregates: Mapping[str, Mapping[str, Any]
     return Illustration(
         "aggregates",
         "Normalised scores at the end, with 95 % stratified bootstrap intervals.",
-        figures.estimates(panels, results.suite.unit),
+        figures.estimates(panels, f"normalised score (1: {results.suite.unit})"),
     )
 
 

@@ -49,8 +49,8 @@ def rough_rate(config: Config) -> float:
     """Environment steps per second of all seeds of a run, alone on two CPU cores."""
     rates = _rates_of(config)
     if config.tuned:
-        return rates.stacx if config.heads > 1 else rates.stac
-    return rates.impala_aux if config.heads > 1 else rates.impala
+        return float(rates.stacx if config.heads > 1 else rates.stac)
+    return float(rates.impala_aux if config.heads > 1 else rates.impala)
 
 
 def _rates_of(config: Config) -> _Rates:

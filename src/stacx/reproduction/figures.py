@@ -35,23 +35,35 @@ _MOST_COLUMNS = 4
 
 
 def line_styles(variants: Sequence[str]) -> dict[str, tuple[Any, Any]]:
-    """A colour and a line style for each variant; the four agents have theirs."""
-    if all(name in _AGENTS for name in variants):
-        return {name: _AGENTS[name] for name in variants}
+    """A colour and a line style for each variant; the four agents have theirs.
+
+    Where there are too many variants for colours of their own, each has that of its heads.
+    """
+    agents = [_agent_of(name) for name in variants]
+    if all(name in _AGENTS for name in variants) or (
+        None not in agents and len(variants) > len(RUN_COLOURS)
+    ):
+        return {name: _AGENTS[agent or name] for name, agent in zip(variants, agents, strict=True)}
     colours = run_colours(len(variants))
     return {name: (colour, "-") for name, colour in zip(variants, colours, strict=True)}
+
+
+def _agent_of(variant: str) -> str | None:
+    """The agent with which a variant's name begins: `stacx` of `stacx-gamma`."""
+    longest_first = sorted(_AGENTS, key=len, reverse=True)
+    return next((agent for agent in longest_first if variant.startswith(agent)), None)
 
 
 def task_curves(results: Results) -> Figure:
     """A panel for each task: the mean return over seeds, within half a standard deviation."""
     tasks = [task for task in results.tasks if results.of_task(task)]
-    figure, panels = _grid(len(tasks), width=3.3, height=2.5)
+    figure, panels = _grid(len(tasks), width=3.4, height=2.5, columns=3)
     styles = line_styles(results.variants)
     for index, (axes, task) in enumerate(zip(panels, tasks, strict=True)):
         for name, cell in results.of_task(task).items():
             _draw_returns(axes, cell, styles[name])
         axes.set_title(task.name, fontsize=10)
-        if index % _MOST_COLUMNS == 0:
+        if index % 3 == 0:
             axes.set_ylabel("episode return", fontsize=9)
         last = max(int(cell.data.env_steps[-1]) for cell in results.of_task(task).values())
         style_axes(axes, last, step_ticks=4)
@@ -94,23 +106,44 @@ def aggregate_curves(
     return figure
 
 
-def estimates(panels: Mapping[str, Mapping[str, Estimate]], unit: str) -> Figure:
-    """Bars with 95 % intervals: a panel for each statistic, a row for each variant."""
+def estimates(
+    panels: Mapping[str, Mapping[str, Estimate]],
+    xlabel: str,
+    *,
+    colours: Mapping[str, Any] | None = None,
+) -> Figure:
+    """Bars with 95 % intervals, with a line at 1.
+
+    Args:
+        panels: the rows of each panel.
+        xlabel: what is estimated.
+        colours: of panels; by default each row has a colour.
+    """
     names = list(next(iter(panels.values())))
     height = 1.1 + 0.32 * len(names)
     figure, axes_of = _grid(len(panels), width=3.0, height=height, share_rows=True)
-    colours = {name: style[0] for name, style in line_styles(names).items()}
+    of_rows = {name: style[0] for name, style in line_styles(names).items()}
     rows = np.arange(len(names))[::-1]
-    for axes, (title, of_variant) in zip(axes_of, panels.items(), strict=True):
+    for axes, (title, of_row) in zip(axes_of, panels.items(), strict=True):
         for row, name in zip(rows, names, strict=True):
-            _draw_bar(axes, row, of_variant[name], colours[name])
+            colour = colours[title] if colours else of_rows[name]
+            _draw_bar(axes, row, of_row[name], colour)
         axes.set_yticks(rows, names)
         axes.set_title(title, fontsize=10)
         axes.axvline(0, color=_GREY, linewidth=0.8)
+        axes.axvline(1, color=_GREY, linewidth=1.0, linestyle=_DASHED)
         _plain(axes)
         axes.grid(visible=False, axis="y")
-    figure.supxlabel(f"normalised score (1: {unit})", fontsize=9)
+    _share_limits(axes_of)
+    figure.supxlabel(xlabel, fontsize=9)
     return figure
+
+
+def _share_limits(panels: Sequence[Axes]) -> None:
+    """All panels of a row have the same scale."""
+    limits = np.array([axes.get_xlim() for axes in panels])
+    for axes in panels:
+        axes.set_xlim(limits[:, 0].min(), limits[:, 1].max())
 
 
 def _draw_bar(axes: Axes, row: float, estimate: Estimate, colour: Any) -> None:
@@ -231,7 +264,8 @@ def differences(
         value = values[row, column]
         dark = abs(value) > 0.6 * most
         colour = "white" if dark else "black"
-        axes.text(column, row, f"{value:+.2f}", ha="center", va="center", color=colour, fontsize=9)
+        text = f"{round(value, 2) + 0.0:+.2f}"  # no negative zero
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel(xlabel)
@@ -270,6 +304,7 @@ def _grid(
     columns = min(columns, count)
     rows = -(-count // columns)
     figure = Figure(figsize=(width * columns, height * rows + 0.3), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.06)  # type: ignore[union-attr, call-arg]
     grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if share_rows else False)
     panels = list(grid.flat)
     for unused in panels[count:]:

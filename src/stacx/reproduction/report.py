@@ -25,6 +25,8 @@ PACKAGES = (
     *("ale-py", "dm_control", "envpool", "mujoco"),
 )
 _CPU_INFO = Path("/proc/cpuinfo")
+_WIDE = 8.0
+"""Inches: a wider figure is scrolled on a narrow screen instead of being shrunk to it."""
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
   max-width: 60rem; margin: 0 auto; padding: 1rem; }
@@ -32,14 +34,15 @@ h1 { font-size: 1.6rem; line-height: 1.25; margin-bottom: .3rem; }
 h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
 .scroll { overflow-x: auto; margin: .6rem 0 1.4rem; }
 table { border-collapse: collapse; font-size: .88rem; }
-caption { caption-side: top; text-align: left; color: #555; padding-bottom: .3rem; }
 th, td { padding: .25rem .7rem .25rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid #eee; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.paper th, .paper td { min-width: 8rem; }
+td, th { white-space: nowrap; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+.paper th, .paper td { min-width: 8rem; white-space: normal; }
 figure { margin: 1.2rem 0; }
 figcaption, .note { color: #555; font-size: .9rem; }
 img { max-width: 100%; height: auto; }
+img.wide { min-width: 44rem; }
 .warning { border-left: 4px solid #D55E00; background: #fff4ec; padding: .4rem 1rem; }
 details { margin: .6rem 0; }
 summary { cursor: pointer; }
@@ -157,10 +160,11 @@ def _figures(analysis: Analysis, pictures: Sequence[Path]) -> str:
         return ""
     parts = ["<h2>Figures</h2>"]
     for illustration, picture in zip(analysis.illustrations, pictures, strict=True):
+        wide = ' class="wide"' if illustration.figure.get_figwidth() > _WIDE else ""
         encoded = base64.b64encode(picture.read_bytes()).decode("ascii")
         parts.append(
-            f'<figure><img alt="{_text(illustration.caption)}" '
-            f'src="data:image/png;base64,{encoded}">'
+            f'<figure><div class="scroll"><img{wide} alt="{_text(illustration.caption)}" '
+            f'src="data:image/png;base64,{encoded}"></div>'
             f"<figcaption>{_text(illustration.caption)}</figcaption></figure>"
         )
     return "\n".join(parts)
@@ -182,7 +186,7 @@ def _table(table: Table) -> str:
         for row in table.rows
     )
     return (
-        f'<div class="scroll"><table><caption>{_text(table.caption)}</caption>'
+        f'<p class="note">{_text(table.caption)}</p><div class="scroll"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 

@@ -23,6 +23,8 @@ from stacx.runs.directory import exclusive
 from stacx.runs.signals import stop_on_signals
 
 _MARK = "experiment.json"
+_MOST_NAMED = 5
+"""Failures that the last line names; the report has all."""
 
 
 def reproduce(
@@ -86,7 +88,9 @@ def reproduce(
             request.signum,
         )
     if failures:
-        names = ", ".join(failure.run.label for failure in failures)
+        names = ", ".join(failure.run.label for failure in failures[:_MOST_NAMED])
+        if len(failures) > _MOST_NAMED:
+            names += f" and {len(failures) - _MOST_NAMED} more"
         raise StacxError(
             f"{len(failures)} of {len(plan.runs)} runs failed ({names}); their logs are beside "
             f"them below {plan.output / 'runs'}, and the same command tries again"

@@ -1,0 +1,90 @@
+"""`stacx reproduce`: bad input, the list, and one experiment from end to end."""
+
+import dataclasses
+
+import pytest
+from tiny_runs import TINY, contents
+
+from stacx import environments
+from stacx.cli.main import main
+from stacx.reproduction import EXPERIMENTS, SUITES, Reference, Suite, Task
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "stacx reproduce needs NAME, the experiment"),
+        (["abblation"], "unknown experiment 'abblation': use learning-curves, "),
+        (["abblation"], "; did you mean ablation?"),
+        (["ablation", "--suite", "atari"], "unknown suite 'atari': use classic, minatar, "),
+        (["ablation", "--scale", "tiny"], "unknown scale 'tiny': use small, medium, paper"),
+        (["ablation", "--num-seeds", "1"], "ablation needs at least 2 seeds: raise --num-seeds"),
+        (["adaptivity", "--num-seeds", "0"], "--num-seeds must be positive, not 0"),
+        (["ablation", "--jobs", "0"], "--jobs must be positive, not 0"),
+        (["ablation", "--seeds", "3"], "did you mean --num-seeds?"),
+        (["ablation", "--num-seeds", "x"], "invalid"),
+        (["runtime", "--jobs", "2"], "--jobs 2 would spoil runtime"),
+        (["ablation", "--output", "here"], "--output here is not empty"),
+    ],
+)
+def test_bad_input_is_one_line_and_changes_nothing(
+    arguments, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "file").write_text("")
+    before = contents(tmp_path)
+    assert main(["reproduce", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert contents(tmp_path) == before
+
+
+def test_a_suite_whose_engine_is_missing(monkeypatch, tmp_path, capsys):
+    def names():
+        raise ImportError("No module named 'ale_py'")
+
+    family = environments.FAMILIES["atari"]._replace(names=names)
+    monkeypatch.setitem(environments.FAMILIES, "atari", family)
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "learning-curves", "--suite", "atari5"]) == 2
+    err = capsys.readouterr().err
+    assert "'ale_py'" in err
+    assert "pip install '.[atari]'" in err
+    assert contents(tmp_path) == set()
+
+
+def test_a_dry_run_lists_every_run(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "learning-curves", "--dry-run", "--jobs", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.count("to do") == 24
+    assert "0 of 24 runs are complete" in out
+    assert "1 at once (a rough estimate)" in out
+    assert contents(tmp_path) == set()
+
+
+@pytest.mark.slow
+def test_an_experiment_from_end_to_end(monkeypatch, tmp_path, capsys, compile_cache):
+    """Real runs, with two seeds each: of two variants on one task of 2,000 steps."""
+    for name, value in compile_cache.items():
+        monkeypatch.setenv(name.upper(), str(value))
+    settings = {k: v for k, v in TINY.items() if k not in ("env", "agent", "tune", "steps")}
+    task = Task("gymnax:Catch-bsuite", 2000, Reference(-0.6, 1.0, "made up"), settings)
+    suite = Suite("classic", {"small": (task,)}, {"small": 2}, "the optimum")
+    few = dataclasses.replace(
+        EXPERIMENTS["learning-curves"],
+        variants=lambda s: EXPERIMENTS["learning-curves"].variants(s)[:2],
+    )
+    monkeypatch.setitem(SUITES, "classic", suite)
+    monkeypatch.setitem(EXPERIMENTS, "learning-curves", few)
+    output = tmp_path / "out"
+    assert main(["reproduce", "learning-curves", "--output", str(output)]) == 0
+    out = capsys.readouterr().out
+    assert "[2/2]" in out
+    assert f"report: {output / 'report.html'}" in out
+    assert "Incomplete" not in (output / "report.html").read_text()
+    assert (output / "runs" / "Catch-bsuite" / "impala" / "metrics.jsonl").exists()

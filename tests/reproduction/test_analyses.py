@@ -1,0 +1,238 @@
+"""What is made of results: numbers by hand, on made-up metrics."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_runs import experiment_of, plan_of, tiny_suite, write_all, write_run
+
+from stacx.config import Config
+from stacx.reporting import RunData
+from stacx.reproduction import analyses, figures
+from stacx.reproduction.experiments import EXPERIMENTS, Experiment, Variant
+from stacx.reproduction.results import Results
+from stacx.reproduction.suites import SUITES, Reference, Suite, Task
+
+ONE_ALPHA = sorted(set(EXPERIMENTS) - {"two-alphas"})
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr(analyses.statistics, "DRAWS", 50)
+    monkeypatch.setattr(analyses.statistics, "_FEWER_DRAWS", 20)
+
+
+def rows_of(analysis, name):
+    table = next(table for table in analysis.tables if table.name == name)
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+
+
+def said(analysis):
+    return {c.quantity: c.ours for c in analysis.comparisons}
+
+
+@pytest.mark.parametrize("name", ONE_ALPHA)
+def test_every_experiment_has_an_analysis_whose_figures_can_be_drawn(name, tmp_path):
+    experiment = EXPERIMENTS[name]
+    plan = plan_of(experiment, tiny_suite(), tmp_path)
+    write_all(plan)
+    analysis = experiment.analyse(plan.results())
+    assert analysis.comparisons
+    assert analysis.tables
+    assert analysis.illustrations
+    for parts in (analysis.tables, analysis.illustrations):
+        assert len({part.name for part in parts}) == len(parts)
+    for illustration in analysis.illustrations[:2]:
+        illustration.figure.savefig(tmp_path / f"{illustration.name}.png", dpi=40)
+    for table in analysis.tables:
+        assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+@pytest.mark.parametrize("name", ONE_ALPHA)
+def test_an_analysis_takes_what_is_there(name, tmp_path):
+    """With a cell missing, and with nothing but one cell."""
+    experiment = EXPERIMENTS[name]
+    plan = plan_of(experiment, tiny_suite(), tmp_path)
+    write_all(plan)
+    results = plan.results()
+    for left in (list(results.cells)[1:], list(results.cells)[:1]):
+        cells = {key: results.cells[key] for key in left}
+        some = Results(results.suite, results.tasks, results.variants, cells)
+        if cells:
+            experiment.analyse(some)
+
+
+def test_averages_have_only_tasks_that_all_variants_have(tmp_path):
+    plan = plan_of(experiment_of("impala", "stac"), tiny_suite(), tmp_path)
+    write_all(plan, lambda task, _: 2.0 if "Catch" in task.env else 8.0)
+    results = plan.results()
+    cells = dict(results.cells)
+    del cells["gymnax:CartPole-v1", "stac"]
+    some = Results(results.suite, results.tasks, results.variants, cells)
+    analysis = analyses.compare(some)
+    means = {row["variant"]: row["mean"] for row in rows_of(analysis, "aggregates")}
+    assert all(mean < 0.5 for mean in means.values())  # CartPole's are 0.8
+    assert len(rows_of(analysis, "scores")) == 3
+
+
+def test_scores_are_listed_raw_and_normalised(tmp_path):
+    plan = plan_of(experiment_of("impala"), tiny_suite(envs=["gymnax:Catch-bsuite"]), tmp_path)
+    write_run(plan.runs[0], lambda seed: [4.0, 8.0][seed])
+    (row,) = rows_of(analyses.compare(plan.results()), "scores")
+    assert (row["seeds"], row["mean"], row["std"], row["normalised"]) == (2, 6.0, 2.0, 0.6)
+
+
+def test_the_share_of_cells_by_hand():
+    ours = {"a": np.array([1.0, 3.0]), "b": np.array([0.0, 1.0]), "c": np.array([5.0])}
+    theirs = {"a": np.array([1.5, 1.5]), "b": np.array([0.5, 0.5]), "d": np.array([0.0])}
+    assert analyses.share_of_wins(ours, theirs) == (1, 2)  # a tie is no win
+
+
+def test_robustness_counts_tasks_times_values(tmp_path):
+    """STACX is better at two of five values, on both tasks."""
+    better = {"stacx-gamma-0.9", "stacx-gamma-0.995"}
+
+    def level(task, variant):
+        if variant in better:
+            return 9.0
+        return 5.0 if variant.startswith("impala") else 1.0
+
+    plan = plan_of(EXPERIMENTS["robustness-gamma"], tiny_suite(), tmp_path)
+    write_all(plan, level)
+    (ours,) = said(analyses.robustness_of_gamma(plan.results())).values()
+    assert ours == "40% (4 of 10 cells)"
+
+
+def metrics_of(heads, *points):
+    """A run whose points are (alpha_rho, alpha_c) for each head."""
+    lines = {}
+    for index, point in enumerate(points):
+        line = {}
+        for head, (rho, c) in enumerate(point):
+            line |= {f"meta/alpha_rho/{head}": rho, f"meta/alpha_c/{head}": c}
+        lines[0, index + 1] = line
+    steps = np.arange(1, len(points) + 1)
+    return RunData(Path("run"), Config(agent="stac", heads=heads), steps, [0], lines)
+
+
+def test_the_shares_of_two_alphas_by_hand():
+    """Over time and heads: greater, equal, nearly as great, less."""
+    run = metrics_of(2, [(0.9, 0.8), (0.8, 0.8)], [(0.795, 0.8), (0.5, 0.8)])
+    assert analyses.alpha_shares([run]) == (0.5, 0.75)
+
+
+def test_tasks_weigh_the_same_however_long_they_are():
+    short, long = metrics_of(1, [(1.0, 0.5)]), metrics_of(1, *[[(0.1, 0.5)]] * 9)
+    assert analyses.alpha_shares([short, long]) == (0.5, 0.5)
+
+
+def test_two_alphas_are_compared(tmp_path):
+    """With metrics as they are where two alphas are tuned."""
+    variants = (
+        Variant("stacx", {"agent": "stacx"}),
+        Variant(analyses.TWO_ALPHAS, {"agent": "stacx", "tune": "gamma"}),
+    )
+    experiment = Experiment("two-alphas", "", "", lambda _: variants, analyses.two_alphas)
+    plan = plan_of(experiment, tiny_suite(), tmp_path)
+    alphas = {f"meta/alpha_rho/{h}": lambda progress, _: 1.0 - progress for h in range(3)}
+    alphas |= {f"meta/alpha_c/{h}": 0.5 for h in range(3)}
+    write_all(plan, extra=alphas)
+    shares = said(experiment.analyse(plan.results()))
+    assert shares["time with alpha_rho >= alpha_c"] == "50.0 %"
+
+
+PUBLISHED = {
+    "impala": (20885.0, -0.33, 21537.2, 210996.45, 351200.12),
+    "stacx": (78359.0, 24.0, 24616.0, 370270.0, 27264.0),
+}
+"""Scores after 200M frames: IMPALA (deep) of Espeholt et al. 2018, Table C.1, and STACX of Oh et
+al. 2025 (Nature), Extended Data Table 1."""
+
+
+def published(agent):
+    """In % of a person, by game."""
+    references = {task.env: task.reference for task in SUITES["atari5"].tasks["paper"]}
+    return {
+        game: 100 * references[game].normalised(score)
+        for game, score in zip(analyses.ATARI5_WEIGHTS, PUBLISHED[agent], strict=True)
+    }
+
+
+@pytest.mark.parametrize(("agent", "estimate"), [("stacx", 374), ("impala", 226)])
+def test_the_estimated_median_of_published_scores(agent, estimate):
+    assert analyses.atari5_median(published(agent)) == pytest.approx(estimate, abs=1)
+
+
+def test_scores_below_random_count_as_random():
+    low = dict.fromkeys(analyses.ATARI5_WEIGHTS, -50.0)
+    assert analyses.atari5_median(low) == 0.0
+
+
+def test_the_estimate_is_in_the_table_of_atari5_only(tmp_path):
+    tasks = tuple(
+        Task(env, 2000, Reference(0.0, 10.0, ""), {"torso": "shallow"})
+        for env in analyses.ATARI5_WEIGHTS
+    )
+    suite = Suite("atari5", {"small": tasks}, {"small": 2}, "a person")
+    plan = plan_of(experiment_of("impala", "stac"), suite, tmp_path)
+    write_all(plan)
+    (row, _) = rows_of(analyses.compare(plan.results()), "aggregates")
+    assert row["median of 57 games, estimated from 5"] == pytest.approx(0.5, abs=0.15)
+
+
+def test_times_are_held_against_impalas(tmp_path):
+    plan = plan_of(EXPERIMENTS["runtime"], tiny_suite(), tmp_path)
+    rates = {"impala": 1000.0, "stac": 500.0, "impala-aux": 800.0, "stacx": 400.0}
+    for run in plan.runs:
+        write_run(run, lambda seed: 1.0, rate=rates[run.variant])
+    rows = {row["agent"]: row for row in rows_of(analyses.runtime(plan.results()), "runtime")}
+    assert rows["stac"]["ratio by steps/s"] == 2.0
+    assert rows["stacx"]["ratio"] == pytest.approx(2.5)
+    assert rows["stacx"]["minutes"] == pytest.approx(5 / 60)
+    assert rows["stacx"]["paper"] == pytest.approx(84 / 70)
+    assert rows["impala"]["ratio"] == 1.0
+    assert len(plan.tasks) == 1
+
+
+def test_metaparameters_end_where_they_end(tmp_path):
+    """Weights as fractions of their outer values, for each head."""
+    plan = plan_of(EXPERIMENTS["adaptivity"], tiny_suite(), tmp_path, seeds=1)
+    write_all(plan)
+    rows = rows_of(analyses.adaptivity(plan.results()), "metaparameters")
+    assert len(rows) == 2 * len(Config(agent="stacx").tuned) * 3
+    for row in rows:
+        assert row["end, median"] == pytest.approx(0.9)
+        assert row["start"] == pytest.approx(0.9855)
+
+
+def test_the_share_kept_is_of_well_set_impala(tmp_path):
+    def level(task, variant):
+        if variant == "impala":
+            return 8.0
+        return 2.0 if variant.startswith("impala") else 6.0
+
+    plan = plan_of(EXPERIMENTS["started-wrong"], tiny_suite(), tmp_path, seeds=30)
+    write_all(plan, level)
+    analysis = analyses.started_wrong(plan.results())
+    shares = {name: float(text.partition("%")[0]) for name, text in said(analysis).items()}
+    expected = {"impala": 25.0, "stac": 75.0, "stacx": 75.0}
+    for agent, share in expected.items():
+        found = next(v for k, v in shares.items() if k.startswith(f"{agent}-wrong-all:"))
+        assert found == pytest.approx(share, abs=5)
+
+
+def test_the_four_agents_have_the_papers_colours():
+    styles = figures.line_styles(["impala", "stac", "impala-aux", "stacx"])
+    assert styles["impala"][0] == styles["stac"][0] != styles["stacx"][0]
+    assert styles["impala"][1] == styles["impala-aux"][1] != styles["stac"][1]
+    assert len(figures.line_styles([f"x{k}" for k in range(20)])) == 20
+
+
+def test_the_papers_numbers_stand_beside_ours(tmp_path):
+    suite = tiny_suite("dmc")
+    plan = plan_of(EXPERIMENTS["learning-curves"], suite, tmp_path)
+    write_all(plan, lambda task, variant: 4.0)
+    comparisons = analyses.learning_curves(plan.results()).comparisons
+    of_stac = next(c for c in comparisons if c.quantity.startswith("stac,"))
+    assert "389" in of_stac.paper
+    assert 300 < float(of_stac.ours.split()[1]) < 500

@@ -1,0 +1,207 @@
+"""From a plan to a report, with a program that is quick."""
+
+import contextlib
+import csv
+import fcntl
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+from support import message_of
+from synthetic_runs import SCALE, plan_of, tiny_suite, write_all
+from test_execution import CPU, PROGRAM
+
+from stacx.errors import ConfigError, Interrupted, StacxError
+from stacx.reproduction import analyses, reproducing
+from stacx.reproduction.experiments import Experiment, Variant
+from stacx.reproduction.plan import State
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(reproducing, "find_machine", lambda: CPU)
+    monkeypatch.setattr(analyses.statistics, "DRAWS", 20)
+    monkeypatch.setattr(analyses.statistics, "_FEWER_DRAWS", 20)
+
+
+def experiment_with(*names, **options):
+    variants = tuple(
+        Variant(name, {"agent": "impala", "gamma": 0.9 + i / 100}) for i, name in enumerate(names)
+    )
+    return Experiment("made-up", "T", "P", lambda _: variants, analyses.compare, **options)
+
+
+@pytest.fixture
+def carry_out(tmp_path, monkeypatch):
+    """Carries out an experiment of some variants on one task; more settings may be given."""
+
+    def call(*names, experiment=None, **options):
+        experiment = experiment or experiment_with(*names)
+        suite = tiny_suite(envs=["gymnax:Catch-bsuite"])
+        prepared = tmp_path / "prepared"
+        if not prepared.exists():
+            write_all(plan_of(experiment, suite, prepared))
+        monkeypatch.setenv("PREPARED", str(prepared / "runs"))
+        settings = {"output": tmp_path / "out", "program": PROGRAM, "scale": SCALE} | options
+        return reproducing.reproduce(experiment, suite, **settings)
+
+    return call
+
+
+def test_everything_is_there_in_the_end(carry_out, tmp_path, capsys):
+    report = carry_out("impala", "b")
+    out = tmp_path / "out"
+    assert report == out / "report.html"
+    assert json.loads((out / "experiment.json").read_text()) == {
+        **{"experiment": "made-up", "suite": "classic", "scale": SCALE, "num_seeds": 2}
+    }
+    assert {p.name for p in out.iterdir()} == {
+        *("experiment.json", "runs", "figures", "tables", "report.html")
+    }
+    for name in ("aggregates", "profile", "improvement"):
+        assert (out / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (out / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    with (out / "tables" / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["variant"] for row in rows] == ["impala", "b"]
+    assert float(rows[0]["normalised"]) == pytest.approx(float(rows[0]["mean"]) / 10)
+    printed = capsys.readouterr().out
+    assert "0 of 2 runs are complete" in printed
+    assert printed.index("to do        Catch-bsuite impala (rough, about") < printed.index("begins")
+
+
+def test_a_second_time_nothing_is_trained(carry_out, capsys):
+    carry_out("a", "b")
+    capsys.readouterr()
+    carry_out("a", "b", program=["false"])
+    printed = capsys.readouterr().out
+    assert "2 of 2 runs are complete" in printed
+    assert "begins" not in printed
+
+
+def test_a_dry_run_writes_nothing(carry_out, tmp_path, capsys):
+    assert carry_out("a", "b", dry_run=True) is None
+    assert not (tmp_path / "out").exists()
+    assert "in all" in capsys.readouterr().out
+
+
+def test_quiet_prints_nothing(carry_out, capsys):
+    carry_out("a", quiet=True)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_failures_are_told_after_the_report(carry_out, tmp_path):
+    with pytest.raises(StacxError) as caught:
+        carry_out("failing", "b")
+    assert "1 of 2 runs failed (Catch-bsuite failing)" in message_of(caught)
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "Incomplete: 1 of 2 runs" in text
+    assert "stacx: the disk is full" in text
+    carry_out_state = plan_of(
+        experiment_with("failing", "b"), tiny_suite(envs=["gymnax:Catch-bsuite"]), tmp_path / "out"
+    )
+    assert carry_out_state.runs[1].state() is State.COMPLETE
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_report_and_says_how_to_go_on(carry_out, tmp_path, number):
+    mark = tmp_path / "out" / "runs" / "Catch-bsuite" / "polite" / "pid"
+
+    def interrupt():
+        deadline = time.monotonic() + 60
+        while not mark.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(Interrupted) as caught:
+        carry_out("a", "polite", "c", jobs=1, quiet=True)
+    thread.join()
+    assert caught.value.signum == number
+    message = message_of(caught)
+    assert f"stopped by {number.name} with 1 of 3 runs complete" in message
+    assert "stacx reproduce made-up --suite classic --scale small --num-seeds 2" in message
+    assert "Incomplete: 2 of 3 runs" in (tmp_path / "out" / "report.html").read_text()
+
+
+def refused(carry_out, *names, **options):
+    with pytest.raises(ConfigError) as caught:
+        carry_out(*names, **options)
+    return message_of(caught)
+
+
+def test_the_output_of_another_experiment_is_left_alone(carry_out):
+    carry_out("a")
+    message = refused(carry_out, "a", num_seeds=3)
+    assert "holds another experiment (num_seeds 2, not 3): choose another" in message
+
+
+def test_other_peoples_directories_are_left_alone(carry_out, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("")
+    assert "is not empty, and no directory of stacx reproduce" in refused(carry_out, "a")
+    (tmp_path / "file").write_text("")
+    assert "is not a directory" in refused(carry_out, "a", output=tmp_path / "file")
+    (tmp_path / "out" / "experiment.json").write_text("{")
+    assert "cannot read" in refused(carry_out, "a")
+
+
+def test_a_run_with_other_settings_is_refused_before_anything_starts(carry_out, tmp_path):
+    carry_out("a", "b")
+    changed = Experiment(
+        "made-up",
+        "T",
+        "P",
+        lambda _: (Variant("a", {"agent": "stac"}), Variant("b")),
+        analyses.compare,
+    )
+    assert "a run with other settings" in refused(carry_out, experiment=changed)
+
+
+def test_intervals_need_two_seeds(carry_out, tmp_path):
+    assert refused(carry_out, "a", num_seeds=1) == (
+        "made-up needs at least 2 seeds: raise --num-seeds"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_needs_no_interval_takes_one_seed_and_no_rliable(carry_out, monkeypatch):
+    def fail():
+        raise AssertionError
+
+    monkeypatch.setattr(reproducing.statistics, "check_installed", fail)
+    experiment = experiment_with("a", least_seeds=1)
+    with contextlib.suppress(AssertionError):
+        carry_out(experiment=experiment, num_seeds=1, dry_run=True)
+        return
+    pytest.fail("rliable was asked for")
+
+
+def test_a_missing_extra_is_told_before_training(carry_out, monkeypatch, tmp_path):
+    def fail():
+        raise ConfigError("statistics need rliable")
+
+    monkeypatch.setattr(reproducing.statistics, "check_installed", fail)
+    assert refused(carry_out, "a") == "statistics need rliable"
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_measures_time_runs_alone(carry_out):
+    experiment = experiment_with("a", "b", one_at_a_time=True)
+    assert "--jobs 2 would spoil made-up" in refused(carry_out, experiment=experiment, jobs=2)
+    carry_out(experiment=experiment)
+
+
+def test_two_at_once_on_one_directory_are_refused(carry_out, tmp_path):
+    carry_out("a")
+    with (tmp_path / "out" / "experiment.json").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "another stacx reproduce works on" in refused(carry_out, "a")
+
+
+def test_an_unknown_scale(carry_out):
+    assert "unknown scale 'huge': use small" in refused(carry_out, "a", scale="huge")
