@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from stacx.reproduction.analyses import compare
 from stacx.reproduction.experiments import Experiment, Variant
 from stacx.reproduction.plan import make_plan
 from stacx.reproduction.suites import Reference, Suite, Task
@@ -12,9 +13,9 @@ POINTS = 20
 
 
 def tiny_suite(name="classic", envs=("gymnax:Catch-bsuite", "gymnax:CartPole-v1"), **settings):
-    """Two tasks of 2,000 steps whose scores are 0 at 0 and 1 at 10."""
+    """Two tasks of 6,400 steps (20 updates) whose scores are 0 at 0 and 1 at 10."""
     reference = Reference(0.0, 10.0, "made up")
-    tasks = tuple(Task(env, 2000, reference, settings) for env in envs)
+    tasks = tuple(Task(env, 6400, reference, settings) for env in envs)
     return Suite(name, {SCALE: tasks}, {SCALE: 2}, "ten")
 
 
@@ -22,7 +23,7 @@ def plan_of(experiment, suite, output, seeds=2):
     return make_plan(experiment, suite, SCALE, seeds, output)
 
 
-def experiment_of(*names, analyse=None, **options):
+def experiment_of(*names, analyse=compare, **options):
     """An experiment whose variants are agents."""
     variants = tuple(Variant(name, {"agent": name}) for name in names)
     return Experiment("made-up", "Made <up>", "Nothing.", lambda _: variants, analyse, **options)

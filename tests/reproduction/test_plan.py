@@ -78,7 +78,7 @@ def test_a_command_has_no_flag_that_says_what_is_so_anyway():
     suite = tiny_suite(envs=["gymnax:Catch-bsuite"])
     (run,) = plan_of(experiment_of("stac"), suite, OUT).runs
     assert run.command == (
-        "stacx train --env gymnax:Catch-bsuite --agent stac --steps 2000 --num-seeds 2 "
+        "stacx train --env gymnax:Catch-bsuite --agent stac --steps 6400 --num-seeds 2 "
         "--run-dir out/runs/Catch-bsuite/stac"
     )
 
@@ -121,7 +121,7 @@ def test_an_interrupted_run_knows_how_far_it_is(run):
 
 
 def test_a_run_with_other_settings_is_not_taken_for_this_one(run, tmp_path):
-    other = plan_of(experiment_of("stac"), tiny_suite(envs=["gymnax:Catch-bsuite"], gamma=0.5), "x")
+    other = plan_of(experiment_of("stac"), tiny_suite(envs=["gymnax:Catch-bsuite"], gamma=0.5), OUT)
     RunDirectory.create(run.directory, other.runs[0].config)
     with pytest.raises(ConfigError) as caught:
         run.state()
@@ -164,19 +164,19 @@ def test_an_estimate_is_rough_until_a_run_of_the_task_is_complete(tmp_path):
     measured, other, elsewhere, _ = plan.runs
     seconds, rough = seconds_left(other, [])
     assert rough
-    assert seconds == pytest.approx(START_SECONDS + 4000 / rough_rate(other.config))
+    assert seconds == pytest.approx(START_SECONDS + 12_800 / rough_rate(other.config))
     write_run(measured, lambda seed: 1.0, rate=200.0)
     seconds, rough = seconds_left(other, [measured])
     assert not rough
     ratio = rough_rate(measured.config) / rough_rate(other.config)
-    assert seconds == pytest.approx(START_SECONDS + 4000 / 200 * ratio)
+    assert seconds == pytest.approx(START_SECONDS + 12_800 / 200 * ratio)
     assert seconds_left(elsewhere, [measured])[1]
 
 
 def test_what_is_done_already_is_not_estimated_again(run):
     write_run(run, lambda seed: 1.0, share=0.5)
     rest = seconds_left(run, [])[0] - START_SECONDS
-    assert rest == pytest.approx((1 - run.share_done()) * 4000 / rough_rate(run.config))
+    assert rest == pytest.approx((1 - run.share_done()) * 12_800 / rough_rate(run.config))
 
 
 def test_rough_rates_order_the_agents():

@@ -108,7 +108,7 @@ def test_it_says_what_was_run_and_how(report):
     page = Page(text).text
     for run in plan.runs:
         assert run.command in page
-    for words in ("2 seeds (0 to 1)", "jax ", "numpy ", "Python 3.", "16 usable cores", "2,000"):
+    for words in ("2 seeds (0 to 1)", "jax ", "numpy ", "Python 3.", "16 usable cores", "6,400"):
         assert words in page
     assert "The runs took 8 s" in page  # four of two seconds
 

@@ -67,7 +67,7 @@ def in_all(seconds: Sequence[float], jobs: int, cores_each: int) -> float:
 
     Runs that keep `cores_each` cores busy alone are slower side by side.
     """
-    return sum(seconds) / max(1.0, jobs / cores_each)
+    return sum(seconds) / max(1.0, min(jobs, len(seconds)) / cores_each)
 
 
 def duration(seconds: float) -> str:

@@ -123,7 +123,7 @@ def estimates(
     height = 1.1 + 0.32 * len(names)
     figure, axes_of = _grid(len(panels), width=3.0, height=height, share_rows=True)
     of_rows = {name: style[0] for name, style in line_styles(names).items()}
-    rows = np.arange(len(names))[::-1]
+    rows = list(range(len(names)))[::-1]
     for axes, (title, of_row) in zip(axes_of, panels.items(), strict=True):
         for row, name in zip(rows, names, strict=True):
             colour = colours[title] if colours else of_rows[name]
@@ -146,7 +146,7 @@ def _share_limits(panels: Sequence[Axes]) -> None:
         axes.set_xlim(limits[:, 0].min(), limits[:, 1].max())
 
 
-def _draw_bar(axes: Axes, row: float, estimate: Estimate, colour: Any) -> None:
+def _draw_bar(axes: Axes, row: int, estimate: Estimate, colour: Any) -> None:
     value, low, high = estimate
     axes.barh(row, value, height=0.65, color=colour, alpha=0.75)
     axes.plot([low, high], [row, row], color="black", linewidth=1.4)

@@ -139,7 +139,7 @@ def _announce(plan: Plan, jobs: int, say: Callable[[str], None]) -> list[Work]:
         cores = cores_of([item.run for item in work])
         total = in_all([item.seconds for item in work], jobs, cores)
         kind = "a rough estimate" if guesses else "by what was measured here"
-        say(f"about {duration(total)} in all, {jobs} at once ({kind})")
+        say(f"about {duration(total)} in all, {min(jobs, len(work))} at once ({kind})")
     return work
 
 
