@@ -75,10 +75,8 @@ def test_an_experiment_from_end_to_end(monkeypatch, tmp_path, capsys, compile_ca
     settings = {k: v for k, v in TINY.items() if k not in ("env", "agent", "tune", "steps")}
     task = Task("gymnax:Catch-bsuite", 2000, Reference(-0.6, 1.0, "made up"), settings)
     suite = Suite("classic", {"small": (task,)}, {"small": 2}, "the optimum")
-    few = dataclasses.replace(
-        EXPERIMENTS["learning-curves"],
-        variants=lambda s: EXPERIMENTS["learning-curves"].variants(s)[:2],
-    )
+    two = EXPERIMENTS["learning-curves"].variants(suite)[:2]
+    few = dataclasses.replace(EXPERIMENTS["learning-curves"], variants=lambda _: two)
     monkeypatch.setitem(SUITES, "classic", suite)
     monkeypatch.setitem(EXPERIMENTS, "learning-curves", few)
     output = tmp_path / "out"
