@@ -139,7 +139,7 @@ class Executor:
             max(0.0, child.work.seconds - (now - child.began)) for child in self._children.values()
         ]
         left = [work.seconds for work in self._waiting] + running
-        if not left:
+        if not sum(left):
             return ""
         every = [*self._waiting, *(child.work for child in self._children.values())]
         cores = cores_of([work.run for work in every])

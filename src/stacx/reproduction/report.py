@@ -109,10 +109,14 @@ def _head(plan: Plan) -> str:
         f"<h1>{_text(experiment.title)}</h1>\n"
         f"<p>stacx reproduce {_text(experiment.name)}: suite {_text(suite.name)}, scale "
         f"{_text(plan.scale)}: {_plural(len(plan.tasks), 'task')}, "
-        f"{_plural(len(plan.variants), 'variant')}, {_plural(plan.num_seeds, 'seed')} (0 to "
-        f"{plan.num_seeds - 1}), {span} environment steps. Written {now}.</p>"
+        f"{_plural(len(plan.variants), 'variant')}, {_plural(plan.num_seeds, 'seed')} "
+        f"({_seeds(plan)}), {span} environment steps. Written {now}.</p>"
         f"\n<p><strong>The paper.</strong> {_text(experiment.paper)}</p>\n{note}"
     )
+
+
+def _seeds(plan: Plan) -> str:
+    return f"0 to {plan.num_seeds - 1}" if plan.num_seeds > 1 else "0"
 
 
 def _incomplete(plan: Plan, failures: Sequence[Failure]) -> str:
@@ -229,7 +233,6 @@ def _commands(plan: Plan, command: str) -> str:
 
 
 def _circumstances(plan: Plan, machine: Machine) -> str:
-    seeds = f"0 to {plan.num_seeds - 1}" if plan.num_seeds > 1 else "0"
     references = {
         (t.env, t.reference.random, t.reference.reference, t.reference.source) for t in plan.tasks
     }
@@ -241,7 +244,7 @@ def _circumstances(plan: Plan, machine: Machine) -> str:
     )
     versions = ", ".join(f"{name} {version}" for name, version in versions_of(PACKAGES))
     return (
-        f"<h2>Circumstances</h2>\n<p>Seeds {seeds} of every variant and task. Machine: "
+        f"<h2>Circumstances</h2>\n<p>Seeds {_seeds(plan)} of every variant and task. Machine: "
         f"{_text(cpu_model())}, {_plural(machine.cores, 'usable core')}, "
         f"{_text(_accelerators(machine))}. Python {_text(platform.python_version())} on "
         f"{_text(platform.platform())}; {_text(versions)}.</p>\n{_table(scale)}"
