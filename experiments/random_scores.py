@@ -22,7 +22,8 @@ from stacx.types import Discrete
 
 ENVIRONMENTS = (
     *("gymnax:Catch-bsuite", "gymnax:CartPole-v1", "gymnax:DiscountingChain-bsuite"),
-    *("gymnax:Acrobot-v1", "gymnax:MemoryChain-bsuite", "gymnax:Asterix-MinAtar"),
+    *("gymnax:Acrobot-v1", "gymnax:MemoryChain-bsuite", "gymnax:DeepSea-bsuite"),
+    *("gymnax:FourRooms-misc", "gymnax:Asterix-MinAtar"),
     *("gymnax:Breakout-MinAtar", "gymnax:Freeway-MinAtar", "gymnax:Seaquest-MinAtar"),
     "gymnax:SpaceInvaders-MinAtar",
 )

@@ -184,6 +184,8 @@ def test_rough_rates_order_the_agents():
     for env in ("gymnax:Catch-bsuite", "atari:Pong", "dmc:walker-walk", "my_env:make"):
         rates = {agent: rough_rate(Config(env=env, agent=agent)) for agent in AGENTS}
         assert rates["impala"] > rates["stac"] > rates["stacx"]
+    own = Config(env="my_env:make")
+    assert rough_rate(own, on_device=True) > 50 * rough_rate(own)
     shallow = Config(env="atari:Pong", torso="shallow")
     assert rough_rate(shallow) > 5 * rough_rate(Config(env="atari:Pong"))
 

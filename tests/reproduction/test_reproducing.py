@@ -2,10 +2,13 @@
 
 import contextlib
 import csv
+import dataclasses
 import fcntl
 import json
 import os
+import shlex
 import signal
+import sys
 import threading
 import time
 
@@ -16,8 +19,9 @@ from test_execution import CPU, PROGRAM
 
 from stacx.errors import ConfigError, Interrupted, StacxError
 from stacx.reproduction import analyses, reproducing
-from stacx.reproduction.experiments import Experiment, Variant
+from stacx.reproduction.experiments import EXPERIMENTS, Experiment, Variant
 from stacx.reproduction.plan import State
+from stacx.reproduction.suites import SUITES
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +128,7 @@ def test_a_signal_leaves_a_report_and_says_how_to_go_on(carry_out, tmp_path, num
     assert caught.value.signum == number
     message = message_of(caught)
     assert f"stopped by {number.name} with 1 of 3 runs complete" in message
-    assert "stacx reproduce made-up --suite classic --scale small --num-seeds 2" in message
+    assert message.endswith(f"the same command goes on: {shlex.join(['python', *sys.argv])}")
     assert "Incomplete: 2 of 3 runs" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -205,3 +209,16 @@ def test_two_at_once_on_one_directory_are_refused(carry_out, tmp_path):
 
 def test_an_unknown_scale(carry_out):
     assert "unknown scale 'huge': use small" in refused(carry_out, "a", scale="huge")
+
+
+def test_the_command_that_goes_on_is_one_that_there_is(tmp_path, monkeypatch):
+    known, own = EXPERIMENTS["ablation"], experiment_with("a")
+    monkeypatch.setattr(sys, "argv", ["my_script.py", "--steps", "5 k"])
+    commands = [
+        reproducing._command(plan_of(experiment, suite, tmp_path))
+        for experiment, suite in ((known, SUITES["classic"]), (own, SUITES["classic"]))
+    ]
+    assert commands[0].startswith("stacx reproduce ablation --suite classic --scale small ")
+    assert commands[1] == "python my_script.py --steps '5 k'"
+    changed = dataclasses.replace(SUITES["classic"], note="other")
+    assert reproducing._command(plan_of(known, changed, tmp_path)) == commands[1]

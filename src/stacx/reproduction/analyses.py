@@ -550,8 +550,7 @@ def _ends(task: Task, run: RunData) -> list[tuple[Any, ...]]:
     """A row for each metaparameter of each head: where it started and ended, over seeds."""
     rows = []
     for name in run.config.tuned:
-        outer = run.config.outer_values()[name]
-        unit = outer if name.startswith("g_") else 1.0
+        outer, unit = run.config.outer_value(name), run.config.scale(name)
         for head in range(run.config.heads):
             values = run.series(f"meta/{name}/{head}") / (unit or math.nan)
             start, end = np.median(values[:, 0]), values[:, -1]

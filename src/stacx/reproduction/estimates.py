@@ -43,23 +43,26 @@ _RATES = (
 _MINATAR = _Rates("", 50_000, 22_000, 45_000, 20_000)
 _SHALLOW_ATARI = _Rates("", 1_580, 1_000, 1_500, 965)
 _UNKNOWN = _Rates("", 1_000, 500, 900, 400)
+_UNKNOWN_ON_DEVICE = _Rates("", 100_000, 50_000, 90_000, 40_000)
 
 
-def rough_rate(config: Config) -> float:
+def rough_rate(config: Config, *, on_device: bool = False) -> float:
     """Environment steps per second of all seeds of a run, alone on two CPU cores."""
-    rates = _rates_of(config)
+    rates = _rates_of(config, on_device)
     if config.tuned:
         return float(rates.stacx if config.heads > 1 else rates.stac)
     return float(rates.impala_aux if config.heads > 1 else rates.impala)
 
 
-def _rates_of(config: Config) -> _Rates:
+def _rates_of(config: Config, on_device: bool) -> _Rates:
     if config.env.startswith("atari:") and config.torso == "shallow":
         return _SHALLOW_ATARI
     table = [rates for rates in _RATES if config.env.startswith(rates.prefix)]
     if config.suite == "minatar" and table and table[0].prefix == "gymnax:":
         return _MINATAR
-    return table[0] if table else _UNKNOWN
+    if table:
+        return table[0]
+    return _UNKNOWN_ON_DEVICE if on_device else _UNKNOWN
 
 
 def in_all(seconds: Sequence[float], jobs: int, cores_each: int) -> float:

@@ -198,11 +198,15 @@ def seconds_left(run: PlannedRun, known: Iterable[PlannedRun]) -> tuple[float, b
     """
     complete = [other for other in known if other.task == run.task]
     same = [other for other in complete if other.variant == run.variant]
-    rough = rough_rate(run.config)
-    rates = [_measured_rate(other) * rough / rough_rate(other.config) for other in same or complete]
+    rough = _rough_rate(run)
+    rates = [_measured_rate(other) * rough / _rough_rate(other) for other in same or complete]
     rate = float(np.median(rates)) if rates else rough
     steps = run.config.steps * run.config.num_seeds * (1 - run.share_done())
     return START_SECONDS + steps / rate, not rates
+
+
+def _rough_rate(run: PlannedRun) -> float:
+    return rough_rate(run.config, on_device=run.task.seeds_share_a_run)
 
 
 def _measured_rate(run: PlannedRun) -> float:

@@ -6,6 +6,7 @@ import csv
 import json
 import shlex
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from stacx.reproduction import statistics
 from stacx.reproduction.devices import Machine, find_machine
 from stacx.reproduction.estimates import duration, in_all
 from stacx.reproduction.execution import PROGRAM, Executor, Failure, Work, cores_of, still_to_do
-from stacx.reproduction.experiments import Experiment
+from stacx.reproduction.experiments import EXPERIMENTS, Experiment
 from stacx.reproduction.plan import Plan, State, make_plan, seconds_left
 from stacx.reproduction.report import describe_run, write_report
 from stacx.reproduction.results import Analysis
-from stacx.reproduction.suites import SCALES, Suite, check_installed
+from stacx.reproduction.suites import SCALES, SUITES, Suite, check_installed
 from stacx.runs.directory import exclusive
 from stacx.runs.signals import stop_on_signals
 
@@ -242,10 +243,13 @@ def _write_figures(folder: Path, analysis: Analysis) -> list[Path]:
 
 
 def _command(plan: Plan) -> str:
-    """The `stacx reproduce` that goes on with it."""
+    """What goes on with it: `stacx reproduce`, or the script whose own experiment it is."""
+    experiment, suite = plan.experiment, plan.suite
+    if EXPERIMENTS.get(experiment.name) != experiment or SUITES.get(suite.name) != suite:
+        return shlex.join(["python", *sys.argv])
     return shlex.join(
         [
-            *("stacx", "reproduce", plan.experiment.name, "--suite", plan.suite.name),
+            *("stacx", "reproduce", experiment.name, "--suite", suite.name),
             *("--scale", plan.scale, "--num-seeds", str(plan.num_seeds)),
             *("--output", str(plan.output)),
         ]

@@ -136,6 +136,8 @@ _CLASSIC_STEPS = {
     "gymnax:DiscountingChain-bsuite": 1_000_000,
     "gymnax:Acrobot-v1": 1_000_000,
     "gymnax:MemoryChain-bsuite": 500_000,
+    "gymnax:DeepSea-bsuite": 1_000_000,
+    "gymnax:FourRooms-misc": 1_000_000,
     "gymnax:Breakout-MinAtar": 1_000_000,
 }
 """At scale small; medium has four times as many, paper ten times."""
