@@ -36,6 +36,8 @@ OF_ACTORS = (
     *("vectorization", "env_timeout", "max_env_restarts"),
 )
 """Settings that only environments on the CPU have a use for."""
+_BEFORE_THERE_WAS = {"aux_gradient": 1.0}
+"""What configs stand for that were written before there was a setting whose preset differs."""
 _PRESET: Any = object()
 """Stands for "as the presets say" until `Config.__post_init__` has run."""
 
@@ -132,6 +134,9 @@ class Config:
     """Weight of the policy loss."""
     g_e: float = _PRESET
     """Weight of the entropy loss."""
+    aux_gradient: float = _PRESET
+    """Share of the auxiliary heads' gradient that reaches torso and LSTM; 1: all of it, as in the
+    paper. With less, heads that run away disturb head 1 less."""
     aux_gamma: tuple[float, ...] = ()
     """Discount factor of the auxiliary heads, one for all or one each, if it is not tuned; by
     default head 1's, as for the others that follow."""
@@ -357,6 +362,7 @@ class Config:
             raise ConfigError("not a stacx config: no JSON object")
         if unknown:
             raise ConfigError(f"this version of stacx has no setting {', '.join(unknown)}")
+        settings = _BEFORE_THERE_WAS | settings
         values: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         return Config(**values)
 
@@ -446,7 +452,10 @@ _BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda values: all(value >= 0.0 for value in values),
         "aux_g_v aux_g_p aux_g_e",
     ),
-    "between 0 and 1": (lambda value: 0.0 <= value <= 1.0, "gamma lambda_ alpha rmsprop_decay"),
+    "between 0 and 1": (
+        lambda value: 0.0 <= value <= 1.0,
+        "gamma lambda_ alpha rmsprop_decay aux_gradient",
+    ),
     "0 or more and below 1": (lambda value: 0.0 <= value < 1.0, "meta_b1 meta_b2"),
     "positive whole numbers": (
         lambda widths: all(width > 0 for width in widths),

@@ -64,7 +64,7 @@ def test_bfloat16_is_for_the_torsos_arithmetic_only(settings):
     wanted = outputs(exact, parameters, observations)
     types = [leaf.dtype for leaf in jax.tree.leaves((filled(rounded.init), gradient, output))]
     assert set(types) == {np.dtype(np.float32)}
-    for a, b in zip(output, wanted, strict=True):
+    for a, b in zip(jax.tree.leaves(output), jax.tree.leaves(wanted), strict=True):
         scale = np.abs(b).max()
         assert 1e-6 * scale < np.abs(a - b).max() < 0.03 * scale
 
@@ -89,7 +89,8 @@ def test_every_product_also_of_the_gradient_has_the_precision_of_the_config(tors
     parameters, observations = filled(network.init), observe(IMAGES)
 
     def loss(parameters):
-        return sum(jnp.sum(leaf**2) for leaf in outputs(network, parameters, observations))
+        output = outputs(network, parameters, observations)
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(output))
 
     for function in (loss, jax.grad(loss)):
         program = str(jax.make_jaxpr(function)(parameters))

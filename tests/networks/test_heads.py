@@ -161,3 +161,25 @@ def test_the_outer_value_head_is_one_beside_the_others():
         expected = parameters.heads.outer_value(_features(network, parameters))[..., 0]
         assert_close(output.outer_values, expected)
     assert outputs(build(), filled(build().init), observations).outer_values is None
+
+
+@pytest.mark.parametrize("settings", [{}, {"lstm_size": 4}, {"gamma_embedding": "per-head"}])
+def test_auxiliary_heads_reach_the_features_in_part(settings):
+    """Nothing else changes: what the heads say, and what they learn themselves."""
+    part, whole = (build(aux_gradient=share, **settings) for share in (0.3, 1.0))
+    parameters, observations = filled(whole.init), observe()
+
+    def gradient(network, of_head):
+        def said(parameters):
+            output = outputs(network, parameters, observations)
+            return jnp.sum(output.policy[:, :, of_head] ** 2) + jnp.sum(output.values[..., of_head])
+
+        return jax.grad(said)(parameters)
+
+    for head, share in ((0, 1.0), (1, 0.3), (2, 0.3)):
+        actual, expected = (gradient(network, head) for network in (part, whole))
+        assert_close(actual.heads, expected.heads)
+        for below in ("torso", "core"):
+            scaled = jax.tree.map(lambda leaf, share=share: share * leaf, getattr(expected, below))
+            assert_close(getattr(actual, below), scaled)
+    assert_close(outputs(part, parameters, observations), outputs(whole, parameters, observations))

@@ -83,7 +83,7 @@ class ActorCriticNetwork:
             features = self._features(network.torso, observations).reshape(time, batch, -1)
             if network.core is not None:
                 features, recurrent_state = network.core(features, starts, recurrent_state)
-            output = heads(features)
+            output = heads(features, self._config.aux_gradient)
         return output, recurrent_state
 
     def conditioned_on(self, parameters: Parameters, gamma: Float[Array, "P"]) -> Parameters:

@@ -91,11 +91,28 @@ class Heads(eqx.Module):
         self.value = mlp(value_key, config.heads, features + size, 1)
         self.outer_value = mlp(outer_key, 1, features, 1) if config.has_outer_values else None
 
-    def __call__(self, features: Float[Array, "T B F"]) -> NetworkOutput:
-        own = None if self.embedding is None else self.embedding()
+    def __call__(self, features: Float[Array, "T B F"], aux_gradient: float = 1.0) -> NetworkOutput:
+        """What they say; of the heads after the first so much of the gradient reaches features."""
         outer = None if self.outer_value is None else self.outer_value(features)[..., 0]
-        values = self.value(features, own)[..., 0]
-        return NetworkOutput(self.policy(features, own), values, outer)
+        if aux_gradient == 1.0 or len(self.policy.biases[0]) == 1:
+            return NetworkOutput(*self._outputs(slice(None), features), outer)
+        constant = jax.lax.stop_gradient(features)
+        softened = constant + aux_gradient * (features - constant)
+        mine, others = self._outputs(slice(1), features), self._outputs(slice(1, None), softened)
+        policies, values = (
+            jnp.concatenate(parts, axis=2) for parts in zip(mine, others, strict=True)
+        )
+        return NetworkOutput(policies, values, outer)
+
+    def _outputs(
+        self, heads: slice, features: Float[Array, "T B F"]
+    ) -> tuple[Float[Array, "T B P A"], Float[Array, "T B P"]]:
+        """Policies and values of some heads."""
+        policy, value = (
+            jax.tree.map(lambda leaf: leaf[heads], mlp) for mlp in (self.policy, self.value)
+        )
+        own = None if self.embedding is None else self.embedding()[heads]
+        return policy(features, own), value(features, own)[..., 0]
 
     def main(self) -> Heads:
         """Head 1 alone, with a head axis of size 1."""
