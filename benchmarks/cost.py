@@ -2,7 +2,8 @@
 
     python benchmarks/cost.py
 
-For each network: self-tuning's FLOPs over the same agent's without, and temporary memory likewise.
+For each network: self-tuning's FLOPs over the same agent's without, and temporary memory likewise;
+then what the two levers on its cost leave of the ratio.
 """
 
 from __future__ import annotations
@@ -38,6 +39,18 @@ def main() -> None:
             flops = f"{plain[0] / 1e9:.3g}, {tuned[0] / 1e9:.3g} | {tuned[0] / plain[0]:.2f}"
             memory = f"{plain[1] / 2**20:.1f}, {tuned[1] / 2**20:.1f} | {tuned[1] / plain[1]:.2f}"
             print(f"| {name} | {', '.join(pair)} | {flops} | {memory} |")
+    print(
+        "\n| network | agents | all | outer loss on a half | a quarter | every 2nd update | 4th |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for name, (shape, settings) in NETWORKS.items():
+        for fixed, self_tuning in PAIRS:
+            without = cost(fixed, shape, settings)[0]
+            shares = (1.0, 0.5, 0.25)
+            ratios = [cost(self_tuning, shape, settings | {"outer_fraction": s})[0] for s in shares]
+            ratios = [flops / without for flops in ratios]
+            ratios += [1 + (ratios[0] - 1) / updates for updates in (2, 4)]
+            print(f"| {name} | {fixed}, {self_tuning} | {' | '.join(f'{r:.2f}' for r in ratios)} |")
 
 
 def cost(agent: str, shape: tuple[int, ...], settings: dict[str, Any]) -> tuple[float, float]:
