@@ -100,9 +100,15 @@ def main() -> None:
     suite = Suite("cartpole", {"small": (task,)}, {"small": arguments.seeds}, "the optimum")
     report = reproduce(EXPERIMENT, suite, output=arguments.output, dry_run=arguments.dry_run)
     if report:
-        rows = list(csv.reader((report.parent / "tables" / "rates.csv").open()))
+        first, *rows = csv.reader((report.parent / "tables" / "rates.csv").open())
+        rows = [first, *([row[0], row[1], *map(_short, row[2:])] for row in rows)]
         with (RESULTS / "meta_rates.csv").open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def _short(number: str) -> str:
+    value = float(number)
+    return f"{value:.4g}" if value < 1000 else f"{value:.0f}"
 
 
 if __name__ == "__main__":
