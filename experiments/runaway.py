@@ -11,6 +11,7 @@ complete.
 from __future__ import annotations
 
 import argparse
+import csv
 import shutil
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,10 @@ def main() -> None:
     suite = Suite("cartpole", {"small": (task,)}, {"small": arguments.seeds}, "the optimum")
     report = reproduce(EXPERIMENT, suite, output=arguments.output, dry_run=arguments.dry_run)
     if report:
-        shutil.copy(report.parent / "tables" / "scores.csv", RESULTS / "runaway.csv")
+        first, *rows = csv.reader((report.parent / "tables" / "scores.csv").open())
+        short = [[*row[:4], *(f"{float(number):.4g}" for number in row[4:])] for row in rows]
+        with (RESULTS / "runaway.csv").open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([first, *short])
         shutil.copy(report.parent / "figures" / "aggregates.png", RESULTS / "runaway.png")
 
 

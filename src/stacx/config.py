@@ -136,7 +136,7 @@ class Config:
     """Weight of the entropy loss."""
     aux_gradient: float = _PRESET
     """Share of the auxiliary heads' gradient that reaches torso and LSTM; 1: all of it, as in the
-    paper. With less, heads that run away disturb head 1 less."""
+    paper. With less, heads that run away disturb head 1 less. Always 1 where other heads act."""
     aux_gamma: tuple[float, ...] = ()
     """Discount factor of the auxiliary heads, one for all or one each, if it is not tuned; by
     default head 1's, as for the others that follow."""

@@ -25,6 +25,7 @@ from stacx.reproduction import EXPERIMENTS, SUITES, Reference, Suite, Task
         (["ablation", "--num-seeds", "x"], "invalid"),
         (["runtime", "--jobs", "2"], "--jobs 2 would spoil runtime"),
         (["ablation", "--output", "here"], "--output here is not empty"),
+        (["ablation", "--output", "x" * 300], "cannot use --output xxx"),
     ],
 )
 def test_bad_input_is_one_line_and_changes_nothing(
@@ -61,8 +62,8 @@ def test_a_dry_run_lists_every_run(monkeypatch, tmp_path, capsys):
     assert main(["reproduce", "learning-curves", "--dry-run", "--jobs", "1"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.count("to do") == 24
-    assert "0 of 24 runs are complete" in out
+    assert out.count("to do") == 32
+    assert "0 of 32 runs are complete" in out
     assert "1 at once (a rough estimate)" in out
     assert contents(tmp_path) == set()
 

@@ -183,3 +183,15 @@ def test_auxiliary_heads_reach_the_features_in_part(settings):
             scaled = jax.tree.map(lambda leaf, share=share: share * leaf, getattr(expected, below))
             assert_close(getattr(actual, below), scaled)
     assert_close(outputs(part, parameters, observations), outputs(whole, parameters, observations))
+
+
+@pytest.mark.parametrize("behaviour", ["random", "average"])
+def test_heads_that_act_reach_the_features_in_whole(behaviour):
+    """Else the outer loss, which is about them, would have another gradient than its own."""
+    part, whole = (build(aux_gradient=share, behaviour=behaviour) for share in (0.3, 1.0))
+    parameters, observations = filled(whole.init), observe()
+    gradients = [
+        jax.grad(lambda p, n=network: jnp.sum(outputs(n, p, observations).policy ** 2))(parameters)
+        for network in (part, whole)
+    ]
+    assert_close(*gradients)

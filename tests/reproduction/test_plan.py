@@ -1,5 +1,6 @@
 """Plans: which runs, with which commands, how far, and for how long."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,28 @@ def test_results_have_the_cells_with_all_seeds(tmp_path):
     assert cell.data.seeds == [0, 1]
     assert cell.scores.shape == (2,)
     assert cell.seconds == pytest.approx(4.0)
+
+
+def test_a_cell_without_any_episode_is_none(tmp_path):
+    plan = plan_of(experiment_of("impala", "stac"), tiny_suite(), tmp_path)
+    write_all(plan)
+    file = RunDirectory(plan.runs[0].directory).metrics_file
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    never = {"episode_return": None, "episodes": 0}
+    changed = [line | never if line["seed"] == 1 else line for line in lines]
+    file.write_text("".join(json.dumps(line) + "\n" for line in changed))
+    results = plan.results()
+    assert (plan.runs[0].task.env, "impala") not in results.cells
+    assert len(results.cells) == 3
+
+
+def test_seconds_that_cannot_be_written_cost_no_run(run, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    run.add_seconds(3.0)
+    assert run.seconds() is None
 
 
 def test_an_estimate_is_rough_until_a_run_of_the_task_is_complete(tmp_path):

@@ -24,7 +24,8 @@ def inner_and_outer(
         middle = len(inner.rewards) - config.outer_steps
         outer = _rest(network, parameters, inner, middle)
         inner = _window(inner, 0, middle, inner.recurrent_state)
-    return inner, _of_environments(outer, math.ceil(config.outer_fraction * config.num_envs))
+    environments = math.ceil(round(config.outer_fraction * config.num_envs, 6))
+    return inner, _of_environments(outer, environments)
 
 
 def _rest(

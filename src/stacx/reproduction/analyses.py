@@ -50,7 +50,7 @@ def learning_curves(results: Results) -> Analysis:
     """Figs. 2(a) and 3: the four agents over training and at its end."""
     analysis = compare(results, paper=PAPER_SCORES.get(results.suite.name, {}))
     tasks = results.shared_tasks()
-    first = [_aggregate_curves(results, tasks)] if tasks else []
+    first = _aggregate_curves(results, tasks) if tasks else []
     illustrations = [*first, *analysis.illustrations, *_task_curves(results)]
     return analysis._replace(illustrations=illustrations)
 
@@ -446,18 +446,21 @@ def _improvements(improvements: Mapping[str, statistics.Estimate], baseline: str
     )
 
 
-def _aggregate_curves(results: Results, tasks: Sequence[Task]) -> Illustration:
+def _aggregate_curves(results: Results, tasks: Sequence[Task]) -> list[Illustration]:
     curves = {name: _curves(results, name, tasks) for name in results.variants}
     points = np.arange(1, _CURVE_POINTS + 1) / _CURVE_POINTS
     seen = np.all([np.isfinite(curve).all(axis=(0, 1)) for curve in curves.values()], axis=0)
+    if not seen.any():
+        return []
     shown = {name: curve[..., seen] for name, curve in curves.items()}
-    return Illustration(
+    illustration = Illustration(
         "curves",
         f"IQM of normalised scores over {_count(len(tasks), 'task')} and all seeds during "
         "training, with 95 % stratified bootstrap intervals; from where every run has ended an "
         "episode.",
         figures.aggregate_curves(statistics.iqm_curves(shown), points[seen], results.suite.unit),
     )
+    return [illustration]
 
 
 def _curves(results: Results, name: str, tasks: Sequence[Task]) -> Float[np.ndarray, "K tasks N"]:

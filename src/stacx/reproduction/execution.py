@@ -91,6 +91,9 @@ class Executor:
                 time.sleep(_LOOK_SECONDS)
             if request.signum is not None:
                 self._stop_children()
+        except BaseException:
+            self._stop_children()  # with a checkpoint each
+            raise
         finally:
             self._kill_children()
         return failures
@@ -160,6 +163,7 @@ class Executor:
     def _kill_children(self) -> None:
         for child in self._children.values():
             child.process.kill()
+        for child in self._children.values():
             child.process.wait()
             child.work.run.add_seconds(time.monotonic() - child.began)
         self._children.clear()

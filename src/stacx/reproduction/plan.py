@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import json
@@ -108,7 +109,8 @@ class PlannedRun:
     def add_seconds(self, seconds: float) -> None:
         """Counts another process."""
         text = json.dumps({"seconds": round((self.seconds() or 0.0) + seconds, 2)})
-        self.timing.write_text(text + "\n")
+        with contextlib.suppress(OSError):  # a full disk costs this number, not the runs
+            self.timing.write_text(text + "\n")
 
     def share_done(self) -> float:
         """From 0 to 1, by the metrics."""
@@ -141,7 +143,9 @@ class Plan:
             for variant in self.variants:
                 runs = self.runs_of(task, variant.name)
                 if all(run.state() is State.COMPLETE for run in runs):
-                    cells[task.env, variant.name] = _cell(task, runs)
+                    cell = _cell(task, runs)
+                    if np.isfinite(cell.scores).all():  # some episode of every seed has ended
+                        cells[task.env, variant.name] = cell
         return Results(self.suite, self.tasks, [v.name for v in self.variants], cells)
 
 

@@ -66,6 +66,8 @@ def reproduce(
         if not quiet:
             print(text, flush=True)
 
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"--jobs must be positive, not {jobs}")
     plan = _checked_plan(experiment, suite, scale, num_seeds, output)
     machine = find_machine()
     at_once = 1 if experiment.one_at_a_time else jobs or machine.jobs
@@ -114,7 +116,10 @@ def _checked_plan(
         least = f"{experiment.least_seeds} seed{'s' * (experiment.least_seeds > 1)}"
         raise ConfigError(f"{experiment.name} needs at least {least}: raise --num-seeds")
     folder = Path(output or Path("reproduced") / f"{experiment.name}-{suite.name}-{scale}")
-    _check_output(folder, _identity(experiment, suite, scale, seeds))
+    try:
+        _check_output(folder, _identity(experiment, suite, scale, seeds))
+    except OSError as error:
+        raise ConfigError(f"cannot use --output {folder}: {error.strerror or error}") from error
     plan = make_plan(experiment, suite, scale, seeds, folder)
     check_installed(plan.tasks)
     if experiment.least_seeds >= statistics.LEAST_SEEDS:

@@ -103,12 +103,13 @@ def runaway_heads(line: Mapping[str, Any]) -> list[int]:
 
 
 def summary(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over seeds of what a progress bar shows: return (None before any), and gamma."""
+    """Means over seeds for a progress bar: the return (None before any), and head 1's zeta."""
     returns = [line["episode_return"] for line in lines if line["episode_return"] is not None]
     return {
         "episode_return": sum(returns) / len(returns) if returns else None,
         **{
-            name: sum(line[f"meta/{name}/0"] for line in lines) / len(lines)
-            for name in ("gamma", "lambda", "alpha", "g_v", "g_p", "g_e")
+            key.split("/")[1]: sum(line[key] for line in lines) / len(lines)
+            for key in lines[0]
+            if key.startswith("meta/") and key.endswith("/0")
         },
     }
