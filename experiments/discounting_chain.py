@@ -12,15 +12,15 @@ the paper's, with networks.
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
+from of_one_task import carry_out
 
 from stacx import Discrete, Timestep
-from stacx.reproduction import Experiment, Reference, Suite, Task, Variant, analyses, reproduce
+from stacx.reproduction import Experiment, Reference, Suite, Task, Variant, analyses
 
 DELAYS = (1, 3, 10, 30, 100)
 LENGTH = 100
@@ -82,24 +82,17 @@ EXPERIMENT = Experiment(
 
 def main() -> None:
     """Trains all, and writes the report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("reproduced/discounting-chain"))
-    parser.add_argument("--steps", type=int, default=4_000_000)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--dry-run", action="store_true")
-    arguments = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
     task = Task(
         "discounting_chain:DiscountingChain",
-        arguments.steps,
+        4_000_000,
         Reference(1.0194, 1.1, "random: experiments/random_scores.py; reference: the optimum"),
         {"gamma": 1.0},
         on_device=True,
     )
-    suite = Suite("chain", {"small": (task,)}, {"small": arguments.seeds}, "the optimum")
-    reproduce(EXPERIMENT, suite, output=arguments.output, dry_run=arguments.dry_run)
+    carry_out(EXPERIMENT, task, doc=__doc__, seeds=10)
 
 
 if __name__ == "__main__":

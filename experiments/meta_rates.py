@@ -11,12 +11,10 @@ Writes `meta_rates.csv` to `docs/results/` once all is complete.
 
 from __future__ import annotations
 
-import argparse
-import csv
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from of_one_task import carry_out, keep_table
 
 from stacx.reproduction import (
     SUITES,
@@ -25,13 +23,10 @@ from stacx.reproduction import (
     Results,
     Suite,
     Table,
-    Task,
     Variant,
     analyses,
-    reproduce,
 )
 
-RESULTS = Path(__file__).parent.parent / "docs" / "results"
 WRONG = {"initial_gamma": 0.8, "initial_lambda": 0.5, "initial_alpha": 0.3} | {
     "initial_g_p": 0.1,
     "initial_g_v": 0.1,
@@ -89,26 +84,10 @@ EXPERIMENT = Experiment(
 
 def main() -> None:
     """Trains all, and keeps the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("reproduced/meta-rates"))
-    parser.add_argument("--steps", type=int, default=1_000_000)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--dry-run", action="store_true")
-    arguments = parser.parse_args()
-    of_suite = next(t for t in SUITES["classic"].tasks["small"] if "CartPole" in t.env)
-    task = Task(of_suite.env, arguments.steps, of_suite.reference)
-    suite = Suite("cartpole", {"small": (task,)}, {"small": arguments.seeds}, "the optimum")
-    report = reproduce(EXPERIMENT, suite, output=arguments.output, dry_run=arguments.dry_run)
+    task = next(t for t in SUITES["classic"].tasks["small"] if "CartPole" in t.env)
+    report = carry_out(EXPERIMENT, task, doc=__doc__, seeds=5)
     if report:
-        first, *rows = csv.reader((report.parent / "tables" / "rates.csv").open())
-        rows = [first, *([row[0], row[1], *map(_short, row[2:])] for row in rows)]
-        with (RESULTS / "meta_rates.csv").open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-def _short(number: str) -> str:
-    value = float(number)
-    return f"{value:.4g}" if value < 1000 else f"{value:.0f}"
+        keep_table(report, "rates", "meta_rates")
 
 
 if __name__ == "__main__":

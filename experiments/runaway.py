@@ -4,21 +4,18 @@
 
 CartPole with raw rewards (returns of 500), the paper's entropy weight and heads that start apart:
 there auxiliary heads become deterministic, are far off-policy, and take the torso with them. Each
-variant changes one thing. Writes `runaway.csv` and `runaway.png` to `docs/results/` once all is
+variant changes one thing. Writes `runaway.csv` to `docs/results/` once all is
 complete.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
-import shutil
-from pathlib import Path
 from typing import Any
 
-from stacx.reproduction import SUITES, Experiment, Suite, Task, Variant, analyses, reproduce
+from of_one_task import carry_out, keep_table
 
-RESULTS = Path(__file__).parent.parent / "docs" / "results"
+from stacx.reproduction import SUITES, Experiment, Suite, Variant, analyses
+
 RAW = {"reward_scale": 1.0, "head_init": 1.0, "aux_gradient": 1.0}
 CHANGES: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -61,23 +58,11 @@ EXPERIMENT = Experiment(
 
 
 def main() -> None:
-    """Trains all, and keeps the table and a figure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("reproduced/runaway"))
-    parser.add_argument("--steps", type=int, default=1_000_000)
-    parser.add_argument("--seeds", type=int, default=6)
-    parser.add_argument("--dry-run", action="store_true")
-    arguments = parser.parse_args()
-    of_suite = next(t for t in SUITES["classic"].tasks["small"] if "CartPole" in t.env)
-    task = Task(of_suite.env, arguments.steps, of_suite.reference)
-    suite = Suite("cartpole", {"small": (task,)}, {"small": arguments.seeds}, "the optimum")
-    report = reproduce(EXPERIMENT, suite, output=arguments.output, dry_run=arguments.dry_run)
+    """Trains all, and keeps the table."""
+    task = next(t for t in SUITES["classic"].tasks["small"] if "CartPole" in t.env)
+    report = carry_out(EXPERIMENT, task, doc=__doc__, seeds=6)
     if report:
-        first, *rows = csv.reader((report.parent / "tables" / "scores.csv").open())
-        short = [[*row[:4], *(f"{float(number):.4g}" for number in row[4:])] for row in rows]
-        with (RESULTS / "runaway.csv").open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([first, *short])
-        shutil.copy(report.parent / "figures" / "aggregates.png", RESULTS / "runaway.png")
+        keep_table(report, "scores", "runaway")
 
 
 if __name__ == "__main__":

@@ -215,11 +215,27 @@ def test_the_share_kept_is_of_well_set_impala(tmp_path):
     plan = plan_of(EXPERIMENTS["started-wrong"], tiny_suite(), tmp_path, seeds=30)
     write_all(plan, level)
     analysis = analyses.started_wrong(plan.results())
-    shares = {name: float(text.partition("%")[0]) for name, text in said(analysis).items()}
+    texts = said(analysis)
+    shares = {name: float(text.partition("%")[0]) for name, text in texts.items() if "%" in text}
+    assert [text for text in texts.values() if "%" not in text] == ["0 of 12", "0 of 12"]
     expected = {"impala": 25.0, "stac": 75.0, "stacx": 75.0}
     for agent, share in expected.items():
         found = next(v for k, v in shares.items() if k.startswith(f"{agent}-wrong-all:"))
         assert found == pytest.approx(share, abs=5)
+
+
+def test_recoveries_are_counted_where_impala_is_lost():
+    kept = {
+        ("a", "impala-wrong-gamma"): 0.6,
+        ("a", "stac-wrong-gamma"): 0.95,
+        ("a", "impala-wrong-g_p"): 0.61,
+        ("a", "stac-wrong-g_p"): 1.0,
+        ("b", "impala-wrong-gamma"): -0.1,
+        ("b", "stac-wrong-gamma"): 0.94,
+        ("b", "impala-wrong-all"): 0.0,
+    }
+    assert analyses.recoveries(kept, "stac") == (1, 2)
+    assert analyses.recoveries(kept, "stacx") == (0, 0)
 
 
 def test_the_four_agents_have_the_papers_colours():

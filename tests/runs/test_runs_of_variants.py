@@ -36,11 +36,11 @@ def test_metrics_have_what_was_tuned(run):
     assert (run.directory / "figures" / "training.png").exists()
 
 
-def test_what_heads_have_by_default_or_as_given(run):
-    last, config = run.metrics()[-1], run.config()
-    gammas = [last[f"meta/gamma/{head}"] for head in range(3)]
-    if config.aux_gamma:
-        assert gammas == pytest.approx([0.99, 0.9, 0.5])
+def test_auxiliary_heads_have_what_was_given_from_the_start(run):
+    first, given = run.metrics()[0], run.config().aux_gamma
+    gammas = [first[f"meta/gamma/{head}"] for head in range(3)]
+    expected = [0.99, *given] if given else [1 / (1 + np.exp(-4.6))] * 3
+    assert gammas == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_policy_knows_the_gamma_that_heads_were_told(run):

@@ -56,12 +56,6 @@ def test_every_head_gets_its_turn():
     assert len({tuple(heads) for heads in drawn}) > 1
 
 
-def test_all_heads_are_on_policy_in_turn(case):
-    """Importance weights of 1 are for who acts: of the average, no head has them alone."""
-    weights = case.after(1).interval.highs["importance_max"][0]
-    assert np.all(np.abs(np.asarray(weights) - 1.0) > 1e-5)
-
-
 @pytest.mark.parametrize("behaviour", ["random", "average"])
 def test_on_the_host_the_ensemble_acts(behaviour):
     acting = Acting(agent="impala-aux", behaviour=behaviour)

@@ -43,6 +43,8 @@ ATARI5_WEIGHTS = {
 _CURVE_POINTS = 40
 _MOST_PROFILES = 7
 """More lines than that cannot be told apart in one panel."""
+_LOST, _RECOVERED = 0.6, 0.95
+"""Shares of well-set IMPALA's score."""
 _NO_AVERAGE = "no task has all variants complete"
 
 
@@ -292,9 +294,20 @@ def started_wrong(results: Results) -> Analysis:
     columns = ("task", "variant", "normalised score", "well-set IMPALA's", "share kept")
     caption = "Mean over seeds; a share has a meaning where well-set IMPALA is above random."
     tables = [Table("kept", caption, columns, rows), scores_table(results)]
-    tasks = results.shared_tasks()
+    kept = {(task, name): share for task, name, _, _, share in rows if share is not None}
+    recovered = [
+        Comparison(
+            f"of the starts that leave IMPALA {_LOST:.0%} or less, those that leave {agent} "
+            f"{_RECOVERED:.0%} or more",
+            "not in the paper",
+            "{} of {}".format(*recoveries(kept, agent)),
+        )
+        for agent in ("stac", "stacx")
+    ]
+    tasks = [t for t in results.shared_tasks() if results.normalised("impala", [t]).mean() > 0]
     if not tasks:
-        return Analysis([Comparison("share kept", "not in the paper", _NO_AVERAGE)], tables)
+        missing = Comparison("share kept", "not in the paper", _NO_AVERAGE)
+        return Analysis([*recovered, missing], tables)
     shares = _shares_of_mean(results, tasks, wrong)
     comparisons = [
         Comparison(
@@ -309,7 +322,7 @@ def started_wrong(results: Results) -> Analysis:
     colours = {agent: style[0] for agent, style in figures.line_styles(list(panels)).items()}
     figure = figures.estimates(panels, "mean normalised score / well-set IMPALA's", colours=colours)
     caption = "Mean normalised score over tasks, as a share of well-set IMPALA's; 95 % intervals."
-    return Analysis(comparisons, tables, [Illustration("kept", caption, figure)])
+    return Analysis([*recovered, *comparisons], tables, [Illustration("kept", caption, figure)])
 
 
 # --- parts of analyses, and what experiments share with them ---
@@ -332,6 +345,23 @@ def share_of_wins(
     """In how many of the cells that both have our mean is above theirs, and how many there are."""
     both = [key for key in ours if key in theirs]
     return sum(bool(ours[key].mean() > theirs[key].mean()) for key in both), len(both)
+
+
+def recoveries(kept: Mapping[tuple[str, str], float], agent: str) -> tuple[int, int]:
+    """How many of the starts at which IMPALA is lost an agent recovers from, and how many it has.
+
+    Args:
+        kept: the share of well-set IMPALA's score, by task and by variant, `AGENT-wrong-START`.
+        agent: stac or stacx.
+    """
+    found = [
+        kept[task, f"{agent}-{start}"]
+        for (task, name), share in kept.items()
+        if (start := name.removeprefix("impala-")) != name
+        and share <= _LOST
+        and (task, f"{agent}-{start}") in kept
+    ]
+    return sum(share >= _RECOVERED for share in found), len(found)
 
 
 def alpha_shares(runs: Iterable[RunData]) -> tuple[float, float]:
