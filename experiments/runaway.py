@@ -16,7 +16,7 @@ from of_one_task import carry_out, keep_table
 
 from stacx.reproduction import SUITES, Experiment, Suite, Variant, analyses
 
-RAW = {"reward_scale": 1.0, "head_init": 1.0, "aux_gradient": 1.0}
+RAW = {"reward_scale": 1.0, "head_init": 1.0, "max_aux_gradient": None}
 CHANGES: dict[str, dict[str, Any]] = {
     "as it is": {},
     "rewards x 0.1": {"reward_scale": 0.1},
@@ -26,8 +26,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "torso of 256": {"mlp_widths": (256, 256)},
     "clipped to norm 1": {"max_gradient_norm": 1.0},
     "heads act in turn": {"behaviour": "random"},
-    "aux-gradient 0.1": {"aux_gradient": 0.1},
-    "aux-gradient 0": {"aux_gradient": 0.0},
+    "max-aux-gradient 0.3": {"max_aux_gradient": 0.3},
+    "max-aux-gradient 0.1": {"max_aux_gradient": 0.1},
+    "max-aux-gradient 0.03": {"max_aux_gradient": 0.03},
 }
 OF_STACX: dict[str, dict[str, Any]] = {
     "alpha not tuned": {"tune": "gamma,lambda,g_v,g_p,g_e"},

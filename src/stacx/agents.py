@@ -58,7 +58,7 @@ _PAPER_EVERYWHERE = {
     "normalise_observations": Setting(False, "not in the paper; docs/results/control.md"),
     "head_widths": Setting((256,), "Table 2"),
     "head_init": Setting(1.0, "not in the paper; as all other layers"),
-    "aux_gradient": Setting(1.0, "not in the paper; all of it"),
+    "max_aux_gradient": Setting(None, "not in the paper; not cut"),
     "lstm_size": Setting(0, "feed-forward"),
     "mlp_widths": Setting((256, 256), "Table 2; used by the mlp torso"),
     "channels": Setting((16, 32, 32), "IMPALA; Table 2 misprints 16 as 13; used by resnet"),
@@ -72,7 +72,7 @@ _SMALL_NETWORK = {
     "gamma": Setting(0.99, "Table 3, control; not tuned"),
     "head_widths": Setting((), "linear heads: small problems need no more"),
     "head_init": Setting(0.01, "heads start alike, near uniform; docs/results/classic.md"),
-    "aux_gradient": Setting(0.1, "keeps head 1 from those that run away; docs/results/runaway.md"),
+    "max_aux_gradient": Setting(0.1, "keeps head 1 from those that run away; results/runaway.md"),
 }
 
 _CONTROL = _PAPER_EVERYWHERE | {

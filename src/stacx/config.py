@@ -36,7 +36,7 @@ OF_ACTORS = (
     *("vectorization", "env_timeout", "max_env_restarts"),
 )
 """Settings that only environments on the CPU have a use for."""
-_BEFORE_THERE_WAS = {"aux_gradient": 1.0}
+_BEFORE_THERE_WAS = {"max_aux_gradient": None}
 """What configs stand for that were written before there was a setting whose preset differs."""
 _PRESET: Any = object()
 """Stands for "as the presets say" until `Config.__post_init__` has run."""
@@ -134,9 +134,10 @@ class Config:
     """Weight of the policy loss."""
     g_e: float = _PRESET
     """Weight of the entropy loss."""
-    aux_gradient: float = _PRESET
-    """Share of the auxiliary heads' gradient that reaches torso and LSTM; 1: all of it, as in the
-    paper. With less, heads that run away disturb head 1 less. Always 1 where other heads act."""
+    max_aux_gradient: float | None = _PRESET
+    """The auxiliary heads' gradient that enters torso and LSTM is cut to this multiple of head 1's,
+    by their norms, so that heads that run away cannot drown it; none: not at all, as in the paper,
+    and always so where other heads act."""
     aux_gamma: tuple[float, ...] = ()
     """Discount factor of the auxiliary heads, one for all or one each, if it is not tuned; by
     default head 1's, as for the others that follow."""
@@ -454,7 +455,7 @@ _BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "between 0 and 1": (
         lambda value: 0.0 <= value <= 1.0,
-        "gamma lambda_ alpha rmsprop_decay aux_gradient",
+        "gamma lambda_ alpha rmsprop_decay",
     ),
     "0 or more and below 1": (lambda value: 0.0 <= value < 1.0, "meta_b1 meta_b2"),
     "positive whole numbers": (
@@ -546,6 +547,8 @@ def _check_ranges(config: Config) -> None:
     require(ordered, "log_std_min log_std_max", "the first below the second")
     require(config.total_updates < 2**31, "steps", "less than 2^31 updates")
     require(config.reward_clip is None or config.reward_clip > 0, "reward_clip", "positive")
+    bound = config.max_aux_gradient
+    require(bound is None or bound >= 0, "max_aux_gradient", "zero or more, or none")
     for name in METAPARAMETERS + VARIANTS:
         value = config.initial_value(name)
         if value is None:

@@ -18,7 +18,7 @@ from building import (
 )
 
 from stacx.config import Config
-from stacx.networks.heads import Heads, StackedMLP
+from stacx.networks.heads import Heads, StackedMLP, bounded_fork
 
 
 @pytest.mark.parametrize("widths", [(7, 4), (7, 6, 4), (7, 6, 5, 4)])
@@ -164,34 +164,96 @@ def test_the_outer_value_head_is_one_beside_the_others():
 
 
 @pytest.mark.parametrize("settings", [{}, {"lstm_size": 4}, {"gamma_embedding": "per-head"}])
-def test_auxiliary_heads_reach_the_features_in_part(settings):
-    """Nothing else changes: what the heads say, and what they learn themselves."""
-    part, whole = (build(aux_gradient=share, **settings) for share in (0.3, 1.0))
+@pytest.mark.parametrize(("weight", "cut"), [(1e3, True), (1e-3, False)])
+def test_auxiliary_heads_gradient_is_cut_where_it_enters_the_features(settings, weight, cut):
+    """Nothing else changes: what heads say, and what they learn themselves."""
+    bound = 0.3
+    cutting, whole = (build(max_aux_gradient=value, **settings) for value in (bound, None))
     parameters, observations = filled(whole.init), observe()
 
-    def gradient(network, of_head):
+    def gradient(network, *weights):
         def said(parameters):
             output = outputs(network, parameters, observations)
-            return jnp.sum(output.policy[:, :, of_head] ** 2) + jnp.sum(output.values[..., of_head])
+            by_head = jnp.sum(output.policy**2, axis=(0, 1, 3)) + jnp.sum(output.values, (0, 1))
+            return jnp.sum(by_head * jnp.array(weights))
 
         return jax.grad(said)(parameters)
 
-    for head, share in ((0, 1.0), (1, 0.3), (2, 0.3)):
-        actual, expected = (gradient(network, head) for network in (part, whole))
-        assert_close(actual.heads, expected.heads)
-        for below in ("torso", "core"):
-            scaled = jax.tree.map(lambda leaf, share=share: share * leaf, getattr(expected, below))
-            assert_close(getattr(actual, below), scaled)
-    assert_close(outputs(part, parameters, observations), outputs(whole, parameters, observations))
+    actual = gradient(cutting, 1.0, weight, -weight)
+    mine, others = gradient(whole, 1.0, 0.0, 0.0), gradient(whole, 0.0, weight, -weight)
+    assert_close(actual.heads, jax.tree.map(jnp.add, mine.heads, others.heads))
+    below, own, of_others = (_below_heads(tree) for tree in (actual, mine, others))
+    share = (below - own) @ of_others / (of_others @ of_others)
+    assert 0 < share < 0.01 if cut else share == pytest.approx(1.0, rel=1e-2)
+    np.testing.assert_allclose(
+        below - own, share * of_others, atol=1e-3 * np.abs(share * of_others).max()
+    )
+    assert_close(
+        outputs(cutting, parameters, observations), outputs(whole, parameters, observations)
+    )
 
 
 @pytest.mark.parametrize("behaviour", ["random", "average"])
 def test_heads_that_act_reach_the_features_in_whole(behaviour):
     """Else the outer loss, which is about them, would have another gradient than its own."""
-    part, whole = (build(aux_gradient=share, behaviour=behaviour) for share in (0.3, 1.0))
+    part, whole = (build(max_aux_gradient=bound, behaviour=behaviour) for bound in (0.01, None))
     parameters, observations = filled(whole.init), observe()
     gradients = [
         jax.grad(lambda p, n=network: jnp.sum(outputs(n, p, observations).policy ** 2))(parameters)
         for network in (part, whole)
     ]
     assert_close(*gradients)
+
+
+def _below_heads(gradient):
+    """What torso and LSTM get, as one vector."""
+    leaves = jax.tree.leaves((gradient.torso, gradient.core))
+    return np.concatenate([np.ravel(leaf) for leaf in leaves]).astype(np.float64)
+
+
+def _joined(first, second, bound=0.5):
+    """What comes back through the fork for two cotangents."""
+    _, back = jax.vjp(lambda features: bounded_fork(features, bound), jnp.ones_like(first))
+    return back((first, second))[0]
+
+
+def test_the_second_gradient_of_a_fork_is_cut_to_a_multiple_of_the_first_s():
+    first, second = jnp.array([[3.0, 0.0], [0.0, 4.0]]), jnp.array([[0.0, 6.0], [8.0, 0.0]])
+    assert_close(_joined(first, second), first + 0.25 * second)  # norms 5 and 10: 2.5 is allowed
+    assert_close(_joined(first, 0.2 * second), first + 0.2 * second)
+    assert_close(_joined(first, second, bound=0.0), first)
+    assert_close(_joined(0 * first, second), 0 * first)
+    assert_close(_joined(first, 0 * second), first)
+    assert_close(_joined(0 * first, 0 * second), 0 * first)
+
+
+@pytest.mark.parametrize("size", [10.0, 0.1], ids=["cut", "not cut"])
+def test_a_fork_s_gradient_is_differentiated_as_it_is(size):
+    """As the metagradient needs it: against finite differences, in what weighs the two."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        probe, *cotangents = (jnp.array(rng.normal(size=(4, 3))) for _ in range(4))
+
+        def through(weights):
+            first = weights[0] * cotangents[0]
+            second = size * (weights[1] * cotangents[1] + weights[2] ** 2 * cotangents[2])
+            return jnp.sum(probe * _joined(first, second))
+
+        at, step = jnp.array([0.7, 1.1, -0.4]), 1e-6
+        expected = [
+            (through(at.at[i].add(step)) - through(at.at[i].add(-step))) / (2 * step)
+            for i in range(3)
+        ]
+        np.testing.assert_allclose(jax.grad(through)(at), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("zero", ["first", "second", "both"])
+def test_the_derivative_of_a_fork_s_gradient_is_finite_where_one_is_zero(zero):
+    ones = jnp.ones((2, 2))
+
+    def through(weights):
+        first = (zero not in ("first", "both")) * weights[0] * ones
+        second = (zero not in ("second", "both")) * weights[1] * ones
+        return jnp.sum(_joined(first, second))
+
+    assert jnp.isfinite(jax.grad(through)(jnp.array([1.0, 2.0]))).all()

@@ -50,7 +50,7 @@ class ActorCriticNetwork:
         self.action_space = action_space
         self._config = config
         # where the other heads act, too, the outer loss is about them
-        self._aux_gradient = config.aux_gradient if config.behaviour == "main" else 1.0
+        self._max_aux_gradient = config.max_aux_gradient if config.behaviour == "main" else None
         self._observation_shape = observation_shape
         self._observation_dtype = observation_dtype
         abstract = eqx.filter_eval_shape(self._build, jax.random.key(0))
@@ -85,7 +85,7 @@ class ActorCriticNetwork:
             features = self._features(network.torso, observations).reshape(time, batch, -1)
             if network.core is not None:
                 features, recurrent_state = network.core(features, starts, recurrent_state)
-            output = heads(features, self._aux_gradient)
+            output = heads(features, self._max_aux_gradient)
         return output, recurrent_state
 
     def conditioned_on(self, parameters: Parameters, gamma: Float[Array, "P"]) -> Parameters:

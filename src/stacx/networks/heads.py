@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import equinox as eqx
@@ -44,6 +45,34 @@ class StackedMLP(eqx.Module):
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
             x = jnp.einsum("...pi,pio->...po", jax.nn.relu(x), weight) + bias
         return x
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def bounded_fork(features: Array, bound: float) -> tuple[Array, Array]:
+    """The same features twice: of the second's gradient, no more than a multiple of the first's.
+
+    Going back, the second's cotangent is scaled down to a norm of at most `bound` times that of the
+    first's; norms are over the whole array. Can be differentiated again, in reverse mode.
+    """
+    del bound
+    return features, features
+
+
+def _fork(features: Array, bound: float) -> tuple[tuple[Array, Array], None]:
+    return bounded_fork(features, bound), None
+
+
+def _join(bound: float, _: None, cotangents: tuple[Array, Array]) -> tuple[Array]:
+    first, second = cotangents
+    allowed, square = bound**2 * jnp.sum(jnp.square(first)), jnp.sum(jnp.square(second))
+    # where nothing is allowed, or nothing is there, the root and the quotient have no derivative
+    cut, anything = square > allowed, allowed > 0
+    ratio = jnp.where(cut & anything, allowed / jnp.where(cut, square, 1.0), 1.0)
+    scale = jnp.where(anything | ~cut, jnp.sqrt(ratio), 0.0)
+    return (first + scale * second,)
+
+
+bounded_fork.defvjp(_fork, _join)
 
 
 class GammaEmbedding(eqx.Module):
@@ -91,14 +120,20 @@ class Heads(eqx.Module):
         self.value = mlp(value_key, config.heads, features + size, 1)
         self.outer_value = mlp(outer_key, 1, features, 1) if config.has_outer_values else None
 
-    def __call__(self, features: Float[Array, "T B F"], aux_gradient: float = 1.0) -> NetworkOutput:
-        """What they say; of the heads after the first so much of the gradient reaches features."""
+    def __call__(
+        self, features: Float[Array, "T B F"], max_aux_gradient: float | None = None
+    ) -> NetworkOutput:
+        """What they say; `max_aux_gradient` bounds the gradient at the features (`bounded_fork`).
+
+        An outer value head's gradient is head 1's.
+        """
+        of_others = features
+        if max_aux_gradient is not None and len(self.policy.biases[0]) > 1:
+            features, of_others = bounded_fork(features, max_aux_gradient)
         outer = None if self.outer_value is None else self.outer_value(features)[..., 0]
-        if aux_gradient == 1.0 or len(self.policy.biases[0]) == 1:
+        if of_others is features:
             return NetworkOutput(*self._outputs(slice(None), features), outer)
-        constant = jax.lax.stop_gradient(features)
-        softened = constant + aux_gradient * (features - constant)
-        mine, others = self._outputs(slice(1), features), self._outputs(slice(1, None), softened)
+        mine, others = self._outputs(slice(1), features), self._outputs(slice(1, None), of_others)
         policies, values = (
             jnp.concatenate(parts, axis=2) for parts in zip(mine, others, strict=True)
         )

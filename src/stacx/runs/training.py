@@ -273,8 +273,8 @@ class _Training:
             f"auxiliary head {head + 1} of seed {line['seed']} runs away: values "
             f"{line[f'value_min/{head}']:.3g} to {line[f'value_max/{head}']:.3g}, largest "
             f"importance weight {line[f'importance_max/{head}']:.3g}, entropy "
-            f"{line[f'entropy/{head}']:.3g}; a smaller --reward-scale or --aux-gradient, a larger "
-            "--g-e or a wider torso keep head 1 from it (docs/guide.md)",
+            f"{line[f'entropy/{head}']:.3g}; a smaller --reward-scale or --max-aux-gradient, a "
+            "larger --g-e or a wider torso keep head 1 from it (docs/guide.md)",
         )
 
     def _look_for_long_gradients(self, line: dict[str, Any]) -> None:
