@@ -88,7 +88,7 @@ def test_tune_takes_names_in_any_order(tune, tuned):
     assert config.tune == (",".join(tuned) or "none")
 
 
-@pytest.mark.parametrize("tune", ["delta", "gamma,delta", "all,gamma", "gamma none"])
+@pytest.mark.parametrize("tune", ["delta", "gamma,delta", "gamma none"])
 def test_tune_refuses_what_is_no_metaparameter(tune):
     message = refusal(tune=tune)
     assert "--tune" in message
@@ -120,15 +120,21 @@ def test_what_a_variant_tunes_may_be_started_elsewhere(name):
     assert message.endswith(f"since {name} is not tuned: tune it with --tune")
 
 
-@pytest.mark.parametrize("both", ["alpha,alpha_rho", "alpha_c,alpha", "all,alpha_rho"])
+@pytest.mark.parametrize("both", ["alpha,alpha_rho", "alpha_c,alpha"])
 def test_alpha_stands_for_two(both):
     assert "alpha" in refusal(tune=both)
+
+
+@pytest.mark.parametrize("more", ["all,gamma", "all,alpha_rho", "clip,all"])
+def test_all_is_named_alone(more):
+    assert "name each" in refusal(tune=more)
 
 
 def test_what_is_tuned_in_variants_is_reported():
     assert Config(tune="clip,alpha_c,gamma").tuned == ("gamma", "alpha_c", "clip")
     assert Config(tune="clip,alpha_c").reported == (*METAPARAMETERS, "alpha_c", "clip")
     assert Config(tune="all").reported == METAPARAMETERS
+    assert "alpha" not in Config(tune="alpha_rho,alpha_c").reported
     config = Config(tune="clip,alpha_c", alpha=0.7, clip_rho=2.0, clip_c=2.0)
     assert (config.outer_value("alpha_c"), config.outer_value("clip")) == (0.7, 2.0)
 

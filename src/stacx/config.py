@@ -309,7 +309,9 @@ class Config:
     @property
     def reported(self) -> tuple[str, ...]:
         """The metaparameters in a line of metrics."""
-        return METAPARAMETERS + tuple(name for name in VARIANTS if name in self.tuned)
+        apart = {"alpha_rho", "alpha_c"} <= set(self.tuned)
+        names = [name for name in METAPARAMETERS if not (apart and name == "alpha")]
+        return (*names, *(name for name in VARIANTS if name in self.tuned))
 
     @property
     def has_outer_values(self) -> bool:
@@ -392,6 +394,10 @@ def _listed(names: Any) -> str:
 
 def _canonical_tune(tune: str) -> str:
     names = [name.strip() for name in tune.split(",") if name.strip()]
+    if "all" in names and len(names) > 1:
+        raise ConfigError(
+            f"--tune all stands for {','.join(METAPARAMETERS)}: beside others, name each of them"
+        )
     if names == ["all"]:
         names = list(METAPARAMETERS)
     if names in (["none"], []):
