@@ -1,5 +1,6 @@
 """The registry: every experiment is valid on every suite at every scale."""
 
+import dataclasses
 import math
 
 import pytest
@@ -119,8 +120,28 @@ def test_what_starts_wrong_is_fixed_for_impala_and_a_start_for_the_others():
     assert made["impala-wrong-gamma"].lambda_ == right.lambda_
 
 
-def test_multiples_are_of_what_the_task_has():
-    variant = Variant("x", {"agent": "impala", "g_v": 4.0}, relative={"g_v": 0.5, "gamma": 0.1})
+@pytest.mark.parametrize(
+    ("scale", "rate"), [("small", 100 / 3125), ("medium", 100 / 12500), ("paper", 100 / 31250)]
+)
+def test_metaparameters_that_start_wrong_have_a_rate_by_the_updates(scale, rate):
+    experiment, suite = EXPERIMENTS["started-wrong"], SUITES["classic"]
+    (task,) = (task for task in suite.tasks[scale] if task.name == "CartPole-v1")
+    (variant,) = (v for v in experiment.variants(suite) if v.name == "stac-wrong-all")
+
+    def of_steps(steps):
+        return variant.config(dataclasses.replace(task, steps=steps), 0, 1).meta_learning_rate
+
+    assert of_steps(task.steps) == pytest.approx(rate)
+    assert of_steps(10_000) == 0.1  # the fastest that was tried
+    assert of_steps(1_000_000_000) == 1e-3  # the preset's
+
+
+def test_derived_fields_are_of_what_the_task_has():
+    variant = Variant(
+        "x",
+        {"agent": "impala", "g_v": 4.0},
+        lambda usual: {"g_v": 0.5 * usual.g_v, "gamma": 0.1 * usual.gamma},
+    )
     config = variant.config(CATCH, 7, 3)
     assert (config.g_v, config.gamma) == (2.0, pytest.approx(0.099))
     assert (config.seed, config.num_seeds) == (7, 3)
