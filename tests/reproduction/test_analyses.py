@@ -83,12 +83,6 @@ def test_scores_are_listed_raw_and_normalised(tmp_path):
     assert found == pytest.approx([2, 6.0, 2.0, 0.6])
 
 
-def test_the_share_of_cells_by_hand():
-    ours = {"a": np.array([1.0, 3.0]), "b": np.array([0.0, 1.0]), "c": np.array([5.0])}
-    theirs = {"a": np.array([1.5, 1.5]), "b": np.array([0.5, 0.5]), "d": np.array([0.0])}
-    assert analyses.share_of_wins(ours, theirs) == (1, 2)  # a tie is no win
-
-
 def test_robustness_counts_tasks_times_values(tmp_path):
     """STACX is better at two of five values, on both tasks."""
     better = {"stacx-gamma-0.9", "stacx-gamma-0.995"}
@@ -101,7 +95,7 @@ def test_robustness_counts_tasks_times_values(tmp_path):
     plan = plan_of(EXPERIMENTS["robustness-gamma"], tiny_suite(), tmp_path)
     write_all(plan, level)
     (ours,) = said(analyses.robustness_of_gamma(plan.results())).values()
-    assert ours == "40% (4 of 10 cells)"
+    assert ours == "40% (40% to 40%) of 10 cells"
 
 
 def metrics_of(heads, *points):
@@ -122,8 +116,18 @@ def test_the_shares_of_two_alphas_by_hand():
     assert analyses.alpha_shares([run]) == (0.5, 0.75)
 
 
+def test_alphas_that_never_move_do_not_count():
+    """As head 1's, where it acts and learns on-policy."""
+    still, moving = [(0.99, 0.99)] * 2, [(0.4, 0.5), (0.3, 0.5)]
+    one, both = ([[alpha] for alpha in still], zip(still, moving, strict=True))
+    assert analyses.alpha_shares([metrics_of(2, *both), metrics_of(1, *one)]) == (0.0, 0.0)
+    assert np.isnan(analyses.alpha_shares([metrics_of(1, *one)])).all()
+    assert np.isnan(analyses.alpha_shares([])).all()
+
+
 def test_tasks_weigh_the_same_however_long_they_are():
-    short, long = metrics_of(1, [(1.0, 0.5)]), metrics_of(1, *[[(0.1, 0.5)]] * 9)
+    short = metrics_of(1, [(1.0, 0.5)], [(0.9, 0.5)])
+    long = metrics_of(1, *[[(0.1, 0.5)], [(0.2, 0.5)]] * 9)
     assert analyses.alpha_shares([short, long]) == (0.5, 0.5)
 
 

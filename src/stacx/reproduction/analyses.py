@@ -133,8 +133,11 @@ def _robustness(results: Results, setting: str, meaning: str, paper: str) -> Ana
         agent: _by_value(results, [perturbed_name(agent, setting, v) for v in values], values)
         for agent in agents
     }
-    wins, cells = share_of_wins(bars["stacx"], bars["impala"])
-    ours = f"{wins / cells:.0%} ({wins} of {cells} cells)" if cells else "no cell is complete"
+    both = [key for key in bars["stacx"] if key in bars["impala"]]
+    ours = "no cell is complete"
+    if both:
+        scores = (np.stack([bars[agent][key] for key in both], axis=1) for agent in agents[::-1])
+        ours = f"{_with_bounds(statistics.share_of_wins(*scores))} of {_count(len(both), 'cell')}"
     tasks = [task for task in results.tasks if results.of_task(task)]
     illustrations = []
     if tasks:
@@ -155,7 +158,9 @@ def _robustness(results: Results, setting: str, meaning: str, paper: str) -> Ana
                 ),
             ),
         ]
-    comparison = Comparison("cells in which STACX's mean is above IMPALA's", paper, ours)
+    comparison = Comparison(
+        "cells in which STACX's mean is above IMPALA's (95 % over seeds)", paper, ours
+    )
     return Analysis([comparison], [scores_table(results)], illustrations)
 
 
@@ -220,7 +225,7 @@ def two_alphas(results: Results) -> Analysis:
         for name, cell in results.of_task(task).items()
         if name == TWO_ALPHAS
     ]
-    exact, nearly = alpha_shares([cell.data for cell in cells]) if cells else (None, None)
+    exact, nearly = alpha_shares([cell.data for cell in cells])
     shares = [
         Comparison("time with alpha_rho >= alpha_c", "91.2 %", _percent(exact)),
         Comparison("time with alpha_rho >= 0.99 alpha_c", "99.2 %", _percent(nearly)),
@@ -339,14 +344,6 @@ def logit(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
-def share_of_wins(
-    ours: Mapping[Any, Float[np.ndarray, " K"]], theirs: Mapping[Any, Float[np.ndarray, " K"]]
-) -> tuple[int, int]:
-    """In how many of the cells that both have our mean is above theirs, and how many there are."""
-    both = [key for key in ours if key in theirs]
-    return sum(bool(ours[key].mean() > theirs[key].mean()) for key in both), len(both)
-
-
 def recoveries(kept: Mapping[tuple[str, str], float], agent: str) -> tuple[int, int]:
     """How many of the starts at which IMPALA is lost an agent recovers from, and how many it has.
 
@@ -368,7 +365,8 @@ def alpha_shares(runs: Iterable[RunData]) -> tuple[float, float]:
     """How often alpha_rho >= alpha_c, and alpha_rho >= 0.99 alpha_c.
 
     Shares of all points in time, seeds and heads of the runs, each run (a task) weighing the same.
-    Where both alphas have no gradient and stay at their start, they are equal and count.
+    A head whose alphas have no gradient, as that of an acting head that is on-policy, stays where
+    it starts, and does not count; NaN if there is no other.
     """
     exact, nearly = [], []
     for run in runs:
@@ -377,9 +375,13 @@ def alpha_shares(runs: Iterable[RunData]) -> tuple[float, float]:
             for head in range(run.config.heads)
         ]
         rho, c = (np.stack(alphas) for alphas in zip(*of_heads, strict=True))
-        seen = np.isfinite(rho) & np.isfinite(c)
-        exact.append((rho >= c)[seen].mean())
-        nearly.append((rho >= 0.99 * c)[seen].mean())
+        moves = [np.ptp(alpha, axis=(1, 2), keepdims=True) > 0 for alpha in (rho, c)]
+        seen = np.isfinite(rho) & np.isfinite(c) & (moves[0] | moves[1])
+        if seen.any():
+            exact.append((rho >= c)[seen].mean())
+            nearly.append((rho >= 0.99 * c)[seen].mean())
+    if not exact:
+        return math.nan, math.nan
     return float(np.mean(exact)), float(np.mean(nearly))
 
 
@@ -633,8 +635,8 @@ def _with_bounds(estimate: statistics.Estimate) -> str:
     return f"{estimate.value:.0%} ({estimate.low:.0%} to {estimate.high:.0%})"
 
 
-def _percent(share: float | None) -> str:
-    return "no run is complete" if share is None else f"{100 * share:.1f} %"
+def _percent(share: float) -> str:
+    return "not known: no alpha has moved" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def _count(number: int, thing: str) -> str:
