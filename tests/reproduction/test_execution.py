@@ -75,6 +75,36 @@ def test_what_is_complete_is_not_made_again(plan_with):
     assert still_to_do(plan.runs) == []
 
 
+def test_a_run_that_a_killed_process_s_child_still_writes_to_waits(plan_with):
+    """Its turn comes when it is free, and those that are free go before it."""
+    plan, said = plan_with("a", "b"), []
+    busy = RunDirectory.create(plan.runs[0].directory, plan.runs[0].config)
+    lock = busy.locked()
+    lock.__enter__()
+    assert busy.in_use
+    timer = threading.Timer(1.0, lambda: lock.__exit__(None, None, None))
+    timer.start()
+    assert make(plan, said, jobs=1) == []
+    assert not busy.in_use
+    assert [line.partition("] ")[2] for line in said if "complete" not in line] == [
+        "Catch-bsuite b begins",
+        "Catch-bsuite a goes on",
+    ]
+
+
+def test_a_run_that_stays_in_use_is_tried_in_the_end(plan_with):
+    """`stacx train` says what is wrong."""
+    plan = plan_with("failing")
+    busy = RunDirectory.create(plan.runs[0].directory, plan.runs[0].config)
+    with busy.locked():
+        (failure,) = make(plan, patience=0.5)
+    assert failure.code == 3
+
+
+def test_a_run_that_does_not_exist_is_not_in_use(tmp_path):
+    assert not RunDirectory(tmp_path / "none").in_use
+
+
 def test_interrupted_runs_come_first_and_are_resumed(plan_with):
     plan = plan_with("a", "b")
     RunDirectory.create(plan.runs[1].directory, plan.runs[1].config)

@@ -23,6 +23,7 @@ from stacx.errors import StacxError
 from stacx.reproduction.devices import Machine
 from stacx.reproduction.estimates import duration, in_all
 from stacx.reproduction.plan import PlannedRun, State
+from stacx.runs.directory import RunDirectory
 from stacx.runs.signals import StopRequest
 
 PROGRAM = (sys.executable, "-m", "stacx.cli.main")
@@ -78,11 +79,13 @@ class Executor:
         self._waiting: list[Work] = []
         self._total = 0
         self._ended = 0
+        self._began = 0.0
 
     def make(self, work: Iterable[Work], request: StopRequest) -> list[Failure]:
         """All runs, or those that end before a signal comes; returns what failed."""
         self._waiting = list(work)
         self._total = len(self._waiting)
+        self._began = time.monotonic()
         failures: list[Failure] = []
         try:
             while (self._waiting or self._children) and request.signum is None:
@@ -100,11 +103,21 @@ class Executor:
 
     def _fill_slots(self) -> None:
         for slot in range(self._jobs):
-            if slot not in self._children and self._waiting:
-                work = self._waiting.pop(0)
+            if slot not in self._children and (work := self._next()):
                 begins = "begins" if work.run.state() is State.TO_DO else "goes on"
                 self._children[slot] = self._start(work, slot)
                 self._say(f"[{self._ended}/{self._total}] {work.run.label} {begins}")
+
+    def _next(self) -> Work | None:
+        """What is to be started now.
+
+        Children of a process that was killed are still writing their checkpoints: their runs wait.
+        """
+        may_wait = time.monotonic() < self._began + self._patience
+        for index, work in enumerate(self._waiting):
+            if not (may_wait and RunDirectory(work.run.directory).in_use):
+                return self._waiting.pop(index)
+        return None
 
     def _start(self, work: Work, slot: int) -> _Child:
         run = work.run

@@ -62,7 +62,7 @@ class PlannedRun:
     @property
     def arguments_to_go_on(self) -> list[str]:
         """The same from wherever it is."""
-        begun = self.state() is State.INTERRUPTED
+        begun = self.state() is not State.TO_DO
         return [*self.arguments, "--resume"] if begun else self.arguments
 
     @property

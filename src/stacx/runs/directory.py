@@ -97,6 +97,17 @@ class RunDirectory:
         with exclusive(self.config_file, f"another process is training {self.path}"):
             yield
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a process is training this run at the moment."""
+        try:
+            with self.locked():
+                return False
+        except FileNotFoundError:
+            return False
+        except ConfigError:
+            return True
+
     def config(self) -> Config:
         """The run's config. Raises `ConfigError` if the file is damaged."""
         try:
