@@ -140,9 +140,7 @@ def learner_of(**settings) -> Learner:
         agent="stacx",
         mlp_widths=(8,),
         head_widths=(),
-        lstm_size=0,
-        overlap=0,
-        **settings,
+        **{"lstm_size": 0, "overlap": 0, "trajectory_length": STEPS} | settings,
     )
     return Learner(config, ActorCriticNetwork(config, (4,), np.dtype(np.float32), SPACE))
 
@@ -202,6 +200,24 @@ def test_an_update_counts_the_valid_observations_but_the_last(update):
     wanted = after(state.parameters.normaliser, trajectory.observations[:-1], valid)
     assert_close(new.parameters.normaliser, wanted)
     assert int(new.parameters.normaliser.count) == 2 * STEPS * BATCH - 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"overlap": 2}, {"outer_steps": 2}, {"outer_steps": 1, "overlap": 1}, {"burn_in": 1}],
+    ids=str,
+)
+def test_each_transition_is_counted_by_one_update(settings):
+    """The new ones of its trajectory, whichever loss they are for."""
+    learner = learner_of(normalise_observations=True, lstm_size=4, **settings)
+    state = learner.init(jax.random.key(0))
+    observations = jnp.concatenate([seen(seed=1)[0], seen(seed=2)[0, :1]])
+    memory = learner.network.initial_state(BATCH)
+    new, _ = jax.jit(learner.update)(state, trajectory_of(observations, recurrent_state=memory))
+    fresh = slice(learner.config.overlap, STEPS)
+    valid = jnp.ones((STEPS, BATCH))[fresh]
+    wanted = after(state.parameters.normaliser, observations[fresh], valid)
+    assert_close(new.parameters.normaliser, wanted)
 
 
 def test_a_skipped_update_counts_nothing(update):

@@ -115,7 +115,10 @@ class Learner:
         skipped_in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         parameters = inner.parameters
         if self.config.normalise_observations:
-            parameters = self.network.having_seen(parameters, data.observations[:-1], data.valid)
+            new = slice(self.config.overlap, self.config.trajectory_length)  # each is seen once
+            parameters = self.network.having_seen(
+                parameters, trajectory.observations[new], trajectory.valid[new]
+            )
         parameters = self._told_gamma(parameters, hyperparameters(meta.logits, self.config))
         moved = LearnerState(
             parameters, inner.optimiser, meta.logits, meta.optimiser, skipped_in_a_row
