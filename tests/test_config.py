@@ -9,7 +9,7 @@ import sys
 import pytest
 from support import message_of
 
-import stacx.config
+import stacx.config.settings
 from stacx.agents import AGENTS, METAPARAMETERS, SUITES
 from stacx.config import OF_ACTORS, flag_of
 from stacx.errors import ConfigError
@@ -24,7 +24,7 @@ def as_users_have_it(module):
     return plain
 
 
-Config = as_users_have_it(stacx.config).Config
+Config = as_users_have_it(stacx.config.settings).Config
 
 
 def refusal(**settings) -> str:
