@@ -20,7 +20,7 @@ from jaxtyping import Array, PRNGKeyArray
 from of_one_task import carry_out
 
 from stacx import Discrete, Timestep
-from stacx.reproduction import Experiment, Reference, Suite, Task, Variant, analyses
+from stacx.reproduction import Experiment, Reference, Suite, Task, Variant, comparing
 
 DELAYS = (1, 3, 10, 30, 100)
 LENGTH = 100
@@ -76,7 +76,7 @@ EXPERIMENT = Experiment(
     paper="Bonnet et al. 2022: 1.00 without and about 1.08 with an outer value function. Not in "
     "the STAC paper.",
     variants=variants,
-    analyse=analyses.compare,
+    analyse=comparing.compare,
 )
 
 

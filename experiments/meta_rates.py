@@ -24,7 +24,7 @@ from stacx.reproduction import (
     Suite,
     Table,
     Variant,
-    analyses,
+    comparing,
 )
 
 WRONG = {"initial_gamma": 0.8, "initial_lambda": 0.5, "initial_alpha": 0.3} | {
@@ -69,7 +69,7 @@ def analyse(results: Results) -> Analysis:
             rows.append((name, data.config.total_updates, *map(float, numbers)))
     columns = ("variant", "updates", "mean", "min", "max", f"steps to {ENOUGH:g}", "steps/s")
     table = Table("rates", "Final returns.", (*columns, "gamma", "g_p"), rows)
-    return analyses.compare(results)._replace(tables=[table])
+    return comparing.compare(results)._replace(tables=[table])
 
 
 EXPERIMENT = Experiment(

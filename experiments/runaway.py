@@ -14,7 +14,7 @@ from typing import Any
 
 from of_one_task import carry_out, keep_table
 
-from stacx.reproduction import SUITES, Experiment, Suite, Variant, analyses
+from stacx.reproduction import SUITES, Experiment, Suite, Variant, comparing
 
 RAW = {"reward_scale": 1.0, "head_init": 1.0, "max_aux_gradient": None}
 CHANGES: dict[str, dict[str, Any]] = {
@@ -54,7 +54,7 @@ EXPERIMENT = Experiment(
     title="Auxiliary heads that run away, and what keeps them",
     paper="Not in the paper.",
     variants=variants,
-    analyse=analyses.compare,
+    analyse=comparing.compare,
 )
 
 

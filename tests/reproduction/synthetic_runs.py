@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stacx.reproduction.analyses import compare
+from stacx.reproduction.comparing import compare
 from stacx.reproduction.experiments import Experiment, Variant
 from stacx.reproduction.plan import make_plan
 from stacx.reproduction.suites import Reference, Suite, Task
@@ -76,3 +76,9 @@ def write_all(plan, level=None, **options):
         middle = level(run.task, run.variant) if level else 5.0
         draws = middle + random.normal(size=100)
         write_run(run, lambda seed, draws=draws: draws[seed], **options)
+
+
+def rows_of(analysis, name):
+    """A table of an analysis, each row by its columns' names."""
+    table = next(table for table in analysis.tables if table.name == name)
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]

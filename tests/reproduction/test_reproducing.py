@@ -18,7 +18,7 @@ from synthetic_runs import SCALE, plan_of, tiny_suite, write_all
 from test_execution import CPU, PROGRAM
 
 from stacx.errors import ConfigError, Interrupted, StacxError
-from stacx.reproduction import analyses, reproducing
+from stacx.reproduction import analyses, comparing, reproducing
 from stacx.reproduction.experiments import EXPERIMENTS, Experiment, Variant
 from stacx.reproduction.plan import State
 from stacx.reproduction.suites import SUITES
@@ -35,7 +35,7 @@ def experiment_with(*names, **options):
     variants = tuple(
         Variant(name, {"agent": "impala", "gamma": 0.9 + i / 100}) for i, name in enumerate(names)
     )
-    return Experiment("made-up", "T", "P", lambda _: variants, analyses.compare, **options)
+    return Experiment("made-up", "T", "P", lambda _: variants, comparing.compare, **options)
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_a_run_with_other_settings_is_refused_before_anything_starts(carry_out, 
         "T",
         "P",
         lambda _: (Variant("a", {"agent": "stac"}), Variant("b")),
-        analyses.compare,
+        comparing.compare,
     )
     assert "a run with other settings" in refused(carry_out, experiment=changed)
 

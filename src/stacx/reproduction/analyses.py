@@ -16,44 +16,35 @@ from jaxtyping import Float
 
 from stacx.reporting import RunData, build_figure
 from stacx.reproduction import figures, statistics
+from stacx.reproduction.comparing import (
+    NO_AVERAGE,
+    PAPER_SCORES,
+    aggregate_curves,
+    compare,
+    count,
+    scores_table,
+    task_curves,
+    with_bounds,
+)
 from stacx.reproduction.results import Analysis, Cell, Comparison, Illustration, Results, Table
 from stacx.reproduction.suites import Task
 
 TWO_ALPHAS = "stacx-two-alphas"
 """The variant that tunes alpha_rho and alpha_c apart."""
-PAPER_SCORES: dict[str, dict[str, str]] = {
-    "atari57": {"impala": "median 243 %", "stacx": "median 364 % (section 4.1)"},
-    "dmc": {"impala": "mean 217", "stac": "mean 389 (abstract; by section 4.2's trends STAC's)"},
-    "dmc-pixels": {"impala": "mean 108", "stacx": "mean 202 (abstract; by the trends STACX's)"},
-    "rwrl": {"impala": "mean 195", "stac": "mean 295 (abstract; by the trends STAC's)"},
-}
-"""Normalised scores in the text, by suite and agent; those of other agents are in figures only."""
 PAPER_MINUTES = {"impala": 70.0, "stac": 71.0, "impala-aux": 83.0, "stacx": 84.0}
 """Table 4, Atari on TPUs."""
 PAPER_MINUTES_GPU = {"impala": 105.0, "stac": 129.0, "impala-aux": 106.0, "stacx": 133.0}
 """Table 4, where a GPU learns."""
-ATARI5_WEIGHTS = {
-    "atari:BattleZone": 0.3820,
-    "atari:DoubleDunk": 0.0679,
-    "atari:NameThisGame": 0.3108,
-    "atari:Phoenix": 0.1241,
-    "atari:Qbert": 0.0805,
-}
-"""Of log10(1 + score in %), refitted from the data of Aitchison et al. 2023 (R^2 0.988)."""
-_CURVE_POINTS = 40
-_MOST_PROFILES = 7
-"""More lines than that cannot be told apart in one panel."""
 _LOST, _RECOVERED = 0.6, 0.95
 """Shares of well-set IMPALA's score."""
-_NO_AVERAGE = "no task has all variants complete"
 
 
 def learning_curves(results: Results) -> Analysis:
     """Figs. 2(a) and 3: the four agents over training and at its end."""
     analysis = compare(results, paper=PAPER_SCORES.get(results.suite.name, {}))
     tasks = results.shared_tasks()
-    first = _aggregate_curves(results, tasks) if tasks else []
-    illustrations = [*first, *analysis.illustrations, *_task_curves(results)]
+    first = aggregate_curves(results, tasks) if tasks else []
+    illustrations = [*first, *analysis.illustrations, *task_curves(results)]
     return analysis._replace(illustrations=illustrations)
 
 
@@ -67,48 +58,9 @@ def per_domain(results: Results) -> Analysis:
     comparison = Comparison(
         "tasks in which an agent has the highest mean",
         "not counted in the paper",
-        f"{ours} of {len(best)}" if best else _NO_AVERAGE,
+        f"{ours} of {len(best)}" if best else NO_AVERAGE,
     )
-    return Analysis([comparison], [scores_table(results)], _task_curves(results))
-
-
-def compare(
-    results: Results, baseline: str = "impala", paper: Mapping[str, str] | None = None
-) -> Analysis:
-    """Scores, aggregates, performance profile, and improvement over a baseline if it is there.
-
-    Args:
-        results: of any experiment.
-        baseline: the variant that others are held against.
-        paper: what the paper has for some variants.
-    """
-    tasks = results.shared_tasks()
-    if not tasks:
-        missing = Comparison("normalised scores", "", _NO_AVERAGE)
-        return Analysis([missing], [scores_table(results)])
-    scores = _scores(results, tasks)
-    aggregates = statistics.aggregates(scores)
-    comparisons = [
-        Comparison(
-            f"{name}, normalised score",
-            (paper or {}).get(name, "no number in the text"),
-            _score_text(results, aggregates[name]),
-        )
-        for name in results.variants
-    ]
-    tables = [_aggregates_table(results, tasks, aggregates)]
-    illustrations = [_aggregate_bars(results, aggregates)]
-    if len(results.variants) <= _MOST_PROFILES:
-        illustrations.append(_profile(results, scores))
-    if baseline in results.variants:
-        improvements = {
-            name: statistics.probability_of_improvement(scores[name], scores[baseline])
-            for name in results.variants
-            if name != baseline
-        }
-        tables.append(_improvements_table(improvements, baseline))
-        illustrations.append(_improvements(improvements, baseline))
-    return Analysis(comparisons, [*tables, scores_table(results)], illustrations)
+    return Analysis([comparison], [scores_table(results)], task_curves(results))
 
 
 def ablation(results: Results) -> Analysis:
@@ -137,7 +89,7 @@ def _robustness(results: Results, setting: str, meaning: str, paper: str) -> Ana
     ours = "no cell is complete"
     if both:
         scores = (np.stack([bars[agent][key] for key in both], axis=1) for agent in agents[::-1])
-        ours = f"{_with_bounds(statistics.share_of_wins(*scores))} of {_count(len(both), 'cell')}"
+        ours = f"{with_bounds(statistics.share_of_wins(*scores))} of {count(len(both), 'cell')}"
     tasks = [task for task in results.tasks if results.of_task(task)]
     illustrations = []
     if tasks:
@@ -311,12 +263,12 @@ def started_wrong(results: Results) -> Analysis:
     ]
     tasks = [t for t in results.shared_tasks() if results.normalised("impala", [t]).mean() > 0]
     if not tasks:
-        missing = Comparison("share kept", "not in the paper", _NO_AVERAGE)
+        missing = Comparison("share kept", "not in the paper", NO_AVERAGE)
         return Analysis([*recovered, missing], tables)
     shares = _shares_of_mean(results, tasks, wrong)
     comparisons = [
         Comparison(
-            f"{name}: share kept of well-set IMPALA's mean score", "-", _with_bounds(shares[name])
+            f"{name}: share kept of well-set IMPALA's mean score", "-", with_bounds(shares[name])
         )
         for name in starters
     ]
@@ -385,161 +337,6 @@ def alpha_shares(runs: Iterable[RunData]) -> tuple[float, float]:
     return float(np.mean(exact)), float(np.mean(nearly))
 
 
-def atari5_median(percentages: Mapping[str, float]) -> float:
-    """The estimated median over 57 games, in %, from five games' human-normalised scores in %.
-
-    For STACX's published scores it is 374 %, where the median is 300.6 %, and 226 % for IMPALA's,
-    where it is 191.8 %: compare agents by it, not papers.
-    """
-    total = sum(
-        weight * math.log10(1 + max(0.0, percentages[game]))
-        for game, weight in ATARI5_WEIGHTS.items()
-    )
-    return float(10**total - 1)
-
-
-def scores_table(results: Results) -> Table:
-    """Final scores by task and variant."""
-    rows = []
-    for task in results.tasks:
-        for name, cell in results.of_task(task).items():
-            raw = cell.scores
-            rows.append(
-                (
-                    *(task.env, name, raw.size, int(cell.data.env_steps[-1])),
-                    *map(float, (raw.mean(), raw.std(), raw.min(), raw.max())),
-                    float(cell.normalised.mean()),
-                )
-            )
-    return Table(
-        "scores",
-        "Final scores: mean training return over the last 5 % of the steps; mean, standard "
-        "deviation and extremes over seeds, and the mean normalised.",
-        ("task", "variant", "seeds", "steps", "mean", "std", "min", "max", "normalised"),
-        rows,
-    )
-
-
-def _scores(results: Results, tasks: Sequence[Task]) -> dict[str, Float[np.ndarray, "K tasks"]]:
-    return {name: results.normalised(name, tasks) for name in results.variants}
-
-
-def _score_text(results: Results, aggregates: Mapping[str, statistics.Estimate]) -> str:
-    """A variant's score in the unit in which the paper has those of the suite."""
-    median, mean = aggregates["median"], aggregates["mean"]
-    if results.suite.name.startswith("atari"):
-        return f"median {_with_bounds(median)}"
-    if results.suite.name in PAPER_SCORES:
-        return f"mean {1000 * mean.value:.0f} ({1000 * mean.low:.0f} to {1000 * mean.high:.0f})"
-    bounds = f"{median.low:.2f} to {median.high:.2f}"
-    return f"median {median.value:.2f} ({bounds}), mean {mean.value:.2f}"
-
-
-def _aggregates_table(
-    results: Results, tasks: Sequence[Task], aggregates: Mapping[str, Mapping[str, Any]]
-) -> Table:
-    atari5 = {task.env for task in tasks} == set(ATARI5_WEIGHTS)
-    columns = ["variant", *(f"{x}{y}" for x in ("IQM", "median", "mean") for y in ("", " 95 %"))]
-    columns += ["median of 57 games, estimated from 5"] * atari5
-    rows = []
-    for name, of_variant in aggregates.items():
-        row: list[Any] = [name]
-        for estimate in of_variant.values():
-            row += [estimate.value, f"{estimate.low:.3f} to {estimate.high:.3f}"]
-        if atari5:
-            means = results.normalised(name, tasks).mean(axis=0)
-            percentages = {task.env: 100 * m for task, m in zip(tasks, means, strict=True)}
-            row.append(atari5_median(percentages) / 100)
-        rows.append(row)
-    return Table(
-        "aggregates",
-        f"Normalised scores (1: {results.suite.unit}) over {_count(len(tasks), 'task')} and all "
-        "seeds, with 95 % stratified bootstrap intervals over seeds.",
-        columns,
-        rows,
-    )
-
-
-def _improvements_table(improvements: Mapping[str, Any], baseline: str) -> Table:
-    return Table(
-        "improvement",
-        f"Probability of improvement over {baseline}, averaged over tasks; 0.5: none.",
-        ("variant", "probability", "95 %"),
-        [(name, e.value, f"{e.low:.2f} to {e.high:.2f}") for name, e in improvements.items()],
-    )
-
-
-def _improvements(improvements: Mapping[str, statistics.Estimate], baseline: str) -> Illustration:
-    return Illustration(
-        "improvement",
-        f"Probability of improvement over {baseline}, with 95 % intervals: how often a run is "
-        "better than one of the baseline, averaged over tasks.",
-        figures.probabilities(improvements, baseline),
-    )
-
-
-def _aggregate_curves(results: Results, tasks: Sequence[Task]) -> list[Illustration]:
-    curves = {name: _curves(results, name, tasks) for name in results.variants}
-    points = np.arange(1, _CURVE_POINTS + 1) / _CURVE_POINTS
-    seen = np.all([np.isfinite(curve).all(axis=(0, 1)) for curve in curves.values()], axis=0)
-    if not seen.any():
-        return []
-    shown = {name: curve[..., seen] for name, curve in curves.items()}
-    illustration = Illustration(
-        "curves",
-        f"IQM of normalised scores over {_count(len(tasks), 'task')} and all seeds during "
-        "training, with 95 % stratified bootstrap intervals; from where every run has ended an "
-        "episode.",
-        figures.aggregate_curves(statistics.iqm_curves(shown), points[seen], results.suite.unit),
-    )
-    return [illustration]
-
-
-def _curves(results: Results, name: str, tasks: Sequence[Task]) -> Float[np.ndarray, "K tasks N"]:
-    """Normalised returns at even points of training: the newest of each run until then."""
-    shares = np.arange(1, _CURVE_POINTS + 1) / _CURVE_POINTS
-    sampled = []
-    for task in tasks:
-        cell = results.cells[task.env, name]
-        steps = cell.data.env_steps
-        places = np.searchsorted(steps, shares * steps[-1] * (1 + 1e-9), side="right") - 1
-        sampled.append(np.where(places >= 0, cell.curve[:, np.maximum(places, 0)], np.nan))
-    return np.stack(sampled, axis=1)
-
-
-def _task_curves(results: Results) -> list[Illustration]:
-    if not results.cells:
-        return []
-    caption = "Mean return over seeds for each task; bands are half a standard deviation, as in "
-    return [Illustration("tasks", caption + "Fig. 2(a).", figures.task_curves(results))]
-
-
-def _aggregate_bars(results: Results, aggregates: Mapping[str, Mapping[str, Any]]) -> Illustration:
-    panels = {
-        title: {name: aggregates[name][key] for name in aggregates}
-        for key, title in (("iqm", "IQM"), ("median", "median"), ("mean", "mean"))
-    }
-    return Illustration(
-        "aggregates",
-        "Normalised scores at the end, with 95 % stratified bootstrap intervals.",
-        figures.estimates(panels, f"normalised score (1: {results.suite.unit})"),
-    )
-
-
-def _profile(results: Results, scores: Mapping[str, Float[np.ndarray, "K tasks"]]) -> Illustration:
-    everything = np.concatenate([of_variant.ravel() for of_variant in scores.values()])
-    low, high = min(0.0, float(everything.min())), max(1.0, float(np.quantile(everything, 0.98)))
-    thresholds = np.linspace(low, 1.02 * high, 101)
-    return Illustration(
-        "profile",
-        "Performance profile: the share of runs, over tasks and seeds, above a score, with 95 % "
-        "intervals. Higher is better.",
-        figures.profiles(
-            statistics.performance_profiles(scores, thresholds), thresholds, results.suite.unit
-        ),
-    )
-
-
 def _values_of(variants: Sequence[str], agent: str, setting: str) -> list[str]:
     """The values of a setting, as they stand in variants' names."""
     prefix = f"{agent}-{setting}-"
@@ -577,7 +374,7 @@ def _spread(tasks: Sequence[Task], values: Sequence[str], bars: Mapping[Any, Any
         if len(means) == len(values):
             spreads.append(float(max(means) - min(means)))
     if not spreads:
-        return _NO_AVERAGE
+        return NO_AVERAGE
     return f"{np.median(spreads):.2f} of the normalised score ({len(spreads)} tasks)"
 
 
@@ -601,7 +398,7 @@ def _end(rows: Sequence[tuple[Any, ...]], name: str, head: int) -> str:
         return "nothing is complete"
     middle = plain_statistics.median(ends)
     span = f"{min(ends):.4f} to {max(ends):.4f}"
-    return f"{middle:.4f} (median of {_count(len(ends), 'task')}; {span})"
+    return f"{middle:.4f} (median of {count(len(ends), 'task')}; {span})"
 
 
 def _trace(cell: Cell) -> Any:
@@ -631,13 +428,5 @@ def _shares_of_mean(
     }
 
 
-def _with_bounds(estimate: statistics.Estimate) -> str:
-    return f"{estimate.value:.0%} ({estimate.low:.0%} to {estimate.high:.0%})"
-
-
 def _percent(share: float) -> str:
     return "not known: no alpha has moved" if math.isnan(share) else f"{100 * share:.1f} %"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' * (number != 1)}"

@@ -11,7 +11,7 @@ that is handed to `stacx.reproduction.reproduce`, with any tasks:
             Variant(f"stacx-{rate:g}", {"agent": "stacx", "meta_learning_rate": rate})
             for rate in (3e-4, 1e-3, 3e-3)
         ),
-        analyse=analyses.compare,
+        analyse=comparing.compare,
     )
 """
 

@@ -1,0 +1,240 @@
+"""What is said of any experiment's scores: tables, aggregates, profiles and curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from stacx.reproduction import figures, statistics
+from stacx.reproduction.results import Analysis, Comparison, Illustration, Results, Table
+from stacx.reproduction.suites import Task
+
+PAPER_SCORES: dict[str, dict[str, str]] = {
+    "atari57": {"impala": "median 243 %", "stacx": "median 364 % (section 4.1)"},
+    "dmc": {"impala": "mean 217", "stac": "mean 389 (abstract; by section 4.2's trends STAC's)"},
+    "dmc-pixels": {"impala": "mean 108", "stacx": "mean 202 (abstract; by the trends STACX's)"},
+    "rwrl": {"impala": "mean 195", "stac": "mean 295 (abstract; by the trends STAC's)"},
+}
+"""Normalised scores in the text, by suite and agent; those of other agents are in figures only."""
+ATARI5_WEIGHTS = {
+    "atari:BattleZone": 0.3820,
+    "atari:DoubleDunk": 0.0679,
+    "atari:NameThisGame": 0.3108,
+    "atari:Phoenix": 0.1241,
+    "atari:Qbert": 0.0805,
+}
+"""Of log10(1 + score in %), refitted from the data of Aitchison et al. 2023 (R^2 0.988)."""
+_CURVE_POINTS = 40
+_MOST_PROFILES = 7
+"""More lines than that cannot be told apart in one panel."""
+NO_AVERAGE = "no task has all variants complete"
+
+
+def compare(
+    results: Results, baseline: str = "impala", paper: Mapping[str, str] | None = None
+) -> Analysis:
+    """Scores, aggregates, performance profile, and improvement over a baseline if it is there.
+
+    Args:
+        results: of any experiment.
+        baseline: the variant that others are held against.
+        paper: what the paper has for some variants.
+    """
+    tasks = results.shared_tasks()
+    if not tasks:
+        missing = Comparison("normalised scores", "", NO_AVERAGE)
+        return Analysis([missing], [scores_table(results)])
+    scores = _scores(results, tasks)
+    aggregates = statistics.aggregates(scores)
+    comparisons = [
+        Comparison(
+            f"{name}, normalised score",
+            (paper or {}).get(name, "no number in the text"),
+            _score_text(results, aggregates[name]),
+        )
+        for name in results.variants
+    ]
+    tables = [_aggregates_table(results, tasks, aggregates)]
+    illustrations = [_aggregate_bars(results, aggregates)]
+    if len(results.variants) <= _MOST_PROFILES:
+        illustrations.append(_profile(results, scores))
+    if baseline in results.variants:
+        improvements = {
+            name: statistics.probability_of_improvement(scores[name], scores[baseline])
+            for name in results.variants
+            if name != baseline
+        }
+        tables.append(_improvements_table(improvements, baseline))
+        illustrations.append(_improvements(improvements, baseline))
+    return Analysis(comparisons, [*tables, scores_table(results)], illustrations)
+
+
+def scores_table(results: Results) -> Table:
+    """Final scores by task and variant."""
+    rows = []
+    for task in results.tasks:
+        for name, cell in results.of_task(task).items():
+            raw = cell.scores
+            rows.append(
+                (
+                    *(task.env, name, raw.size, int(cell.data.env_steps[-1])),
+                    *map(float, (raw.mean(), raw.std(), raw.min(), raw.max())),
+                    float(cell.normalised.mean()),
+                )
+            )
+    return Table(
+        "scores",
+        "Final scores: mean training return over the last 5 % of the steps; mean, standard "
+        "deviation and extremes over seeds, and the mean normalised.",
+        ("task", "variant", "seeds", "steps", "mean", "std", "min", "max", "normalised"),
+        rows,
+    )
+
+
+def _scores(results: Results, tasks: Sequence[Task]) -> dict[str, Float[np.ndarray, "K tasks"]]:
+    return {name: results.normalised(name, tasks) for name in results.variants}
+
+
+def _score_text(results: Results, aggregates: Mapping[str, statistics.Estimate]) -> str:
+    """A variant's score in the unit in which the paper has those of the suite."""
+    median, mean = aggregates["median"], aggregates["mean"]
+    if results.suite.name.startswith("atari"):
+        return f"median {with_bounds(median)}"
+    if results.suite.name in PAPER_SCORES:
+        return f"mean {1000 * mean.value:.0f} ({1000 * mean.low:.0f} to {1000 * mean.high:.0f})"
+    bounds = f"{median.low:.2f} to {median.high:.2f}"
+    return f"median {median.value:.2f} ({bounds}), mean {mean.value:.2f}"
+
+
+def _aggregates_table(
+    results: Results, tasks: Sequence[Task], aggregates: Mapping[str, Mapping[str, Any]]
+) -> Table:
+    atari5 = {task.env for task in tasks} == set(ATARI5_WEIGHTS)
+    columns = ["variant", *(f"{x}{y}" for x in ("IQM", "median", "mean") for y in ("", " 95 %"))]
+    columns += ["median of 57 games, estimated from 5"] * atari5
+    rows = []
+    for name, of_variant in aggregates.items():
+        row: list[Any] = [name]
+        for estimate in of_variant.values():
+            row += [estimate.value, f"{estimate.low:.3f} to {estimate.high:.3f}"]
+        if atari5:
+            means = results.normalised(name, tasks).mean(axis=0)
+            percentages = {task.env: 100 * m for task, m in zip(tasks, means, strict=True)}
+            row.append(atari5_median(percentages) / 100)
+        rows.append(row)
+    return Table(
+        "aggregates",
+        f"Normalised scores (1: {results.suite.unit}) over {count(len(tasks), 'task')} and all "
+        "seeds, with 95 % stratified bootstrap intervals over seeds.",
+        columns,
+        rows,
+    )
+
+
+def _improvements_table(improvements: Mapping[str, Any], baseline: str) -> Table:
+    return Table(
+        "improvement",
+        f"Probability of improvement over {baseline}, averaged over tasks; 0.5: none.",
+        ("variant", "probability", "95 %"),
+        [(name, e.value, f"{e.low:.2f} to {e.high:.2f}") for name, e in improvements.items()],
+    )
+
+
+def _improvements(improvements: Mapping[str, statistics.Estimate], baseline: str) -> Illustration:
+    return Illustration(
+        "improvement",
+        f"Probability of improvement over {baseline}, with 95 % intervals: how often a run is "
+        "better than one of the baseline, averaged over tasks.",
+        figures.probabilities(improvements, baseline),
+    )
+
+
+def aggregate_curves(results: Results, tasks: Sequence[Task]) -> list[Illustration]:
+    """Figs. 2(a) and 3: the IQM over tasks and seeds in training; empty if nothing has ended."""
+    curves = {name: _curves(results, name, tasks) for name in results.variants}
+    points = np.arange(1, _CURVE_POINTS + 1) / _CURVE_POINTS
+    seen = np.all([np.isfinite(curve).all(axis=(0, 1)) for curve in curves.values()], axis=0)
+    if not seen.any():
+        return []
+    shown = {name: curve[..., seen] for name, curve in curves.items()}
+    illustration = Illustration(
+        "curves",
+        f"IQM of normalised scores over {count(len(tasks), 'task')} and all seeds during "
+        "training, with 95 % stratified bootstrap intervals; from where every run has ended an "
+        "episode.",
+        figures.aggregate_curves(statistics.iqm_curves(shown), points[seen], results.suite.unit),
+    )
+    return [illustration]
+
+
+def _curves(results: Results, name: str, tasks: Sequence[Task]) -> Float[np.ndarray, "K tasks N"]:
+    """Normalised returns at even points of training: the newest of each run until then."""
+    shares = np.arange(1, _CURVE_POINTS + 1) / _CURVE_POINTS
+    sampled = []
+    for task in tasks:
+        cell = results.cells[task.env, name]
+        steps = cell.data.env_steps
+        places = np.searchsorted(steps, shares * steps[-1] * (1 + 1e-9), side="right") - 1
+        sampled.append(np.where(places >= 0, cell.curve[:, np.maximum(places, 0)], np.nan))
+    return np.stack(sampled, axis=1)
+
+
+def task_curves(results: Results) -> list[Illustration]:
+    """Figs. 5 to 9: returns over training, a panel for each task."""
+    if not results.cells:
+        return []
+    caption = "Mean return over seeds for each task; bands are half a standard deviation, as in "
+    return [Illustration("tasks", caption + "Fig. 2(a).", figures.task_curves(results))]
+
+
+def _aggregate_bars(results: Results, aggregates: Mapping[str, Mapping[str, Any]]) -> Illustration:
+    panels = {
+        title: {name: aggregates[name][key] for name in aggregates}
+        for key, title in (("iqm", "IQM"), ("median", "median"), ("mean", "mean"))
+    }
+    return Illustration(
+        "aggregates",
+        "Normalised scores at the end, with 95 % stratified bootstrap intervals.",
+        figures.estimates(panels, f"normalised score (1: {results.suite.unit})"),
+    )
+
+
+def _profile(results: Results, scores: Mapping[str, Float[np.ndarray, "K tasks"]]) -> Illustration:
+    everything = np.concatenate([of_variant.ravel() for of_variant in scores.values()])
+    low, high = min(0.0, float(everything.min())), max(1.0, float(np.quantile(everything, 0.98)))
+    thresholds = np.linspace(low, 1.02 * high, 101)
+    return Illustration(
+        "profile",
+        "Performance profile: the share of runs, over tasks and seeds, above a score, with 95 % "
+        "intervals. Higher is better.",
+        figures.profiles(
+            statistics.performance_profiles(scores, thresholds), thresholds, results.suite.unit
+        ),
+    )
+
+
+def atari5_median(percentages: Mapping[str, float]) -> float:
+    """The estimated median over 57 games, in %, from five games' human-normalised scores in %.
+
+    For STACX's published scores it is 374 %, where the median is 300.6 %, and 226 % for IMPALA's,
+    where it is 191.8 %: compare agents by it, not papers.
+    """
+    total = sum(
+        weight * math.log10(1 + max(0.0, percentages[game]))
+        for game, weight in ATARI5_WEIGHTS.items()
+    )
+    return float(10**total - 1)
+
+
+def with_bounds(estimate: statistics.Estimate) -> str:
+    """A share and its interval, in percent."""
+    return f"{estimate.value:.0%} ({estimate.low:.0%} to {estimate.high:.0%})"
+
+
+def count(number: int, thing: str) -> str:
+    """1 task, 2 tasks."""
+    return f"{number} {thing}{'s' * (number != 1)}"
