@@ -28,10 +28,11 @@ def keep_table(report: Path, table: str, name: str) -> None:
     """Copies a table of a report to `docs/results/`, with four digits of each number."""
     rows = csv.reader((report.parent / "tables" / f"{table}.csv").open())
     with (RESULTS / f"{name}.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([*map(_short, row)] for row in rows)
+        csv.writer(file, lineterminator="\n").writerows([*map(short, row)] for row in rows)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A number with four digits; anything else as it is."""
     try:
         value = float(text)
     except ValueError:

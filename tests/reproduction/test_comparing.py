@@ -27,6 +27,7 @@ def test_scores_are_listed_raw_and_normalised(tmp_path):
     plan = plan_of(experiment_of("impala"), tiny_suite(envs=["gymnax:Catch-bsuite"]), tmp_path)
     write_run(plan.runs[0], lambda seed: [4.0, 8.0][seed])
     (row,) = rows_of(comparing.compare(plan.results()), "scores")
+    assert row["each seed"] == "4 8"
     found = [row[name] for name in ("seeds", "mean", "std", "normalised")]
     assert found == pytest.approx([2, 6.0, 2.0, 0.6])
 

@@ -84,13 +84,20 @@ def scores_table(results: Results) -> Table:
                     *(task.env, name, raw.size, int(cell.data.env_steps[-1])),
                     *map(float, (raw.mean(), raw.std(), raw.min(), raw.max())),
                     float(cell.normalised.mean()),
+                    " ".join(f"{score:.4g}" for score in raw),
                 )
             )
     return Table(
         "scores",
         "Final scores: mean training return over the last 5 % of the steps; mean, standard "
-        "deviation and extremes over seeds, and the mean normalised.",
-        ("task", "variant", "seeds", "steps", "mean", "std", "min", "max", "normalised"),
+        "deviation and extremes over seeds, the mean normalised, and each seed's.",
+        (
+            "task",
+            "variant",
+            "seeds",
+            "steps",
+            *("mean", "std", "min", "max", "normalised", "each seed"),
+        ),
         rows,
     )
 
