@@ -60,6 +60,14 @@ def test_where_inner_values_start(capsys):
     assert "inner values" not in shown(capsys, agent="impala")[1]
 
 
+@pytest.mark.parametrize(("interval", "reach"), [(1, "3.1"), (4, "0.78")])
+def test_how_far_metaparameters_can_get(capsys, interval, reach):
+    _, out = shown(capsys, agent="stac", steps=1_000_000, meta_interval=interval)
+    expected = f"3,125 updates, in which metaparameters' logits move by at most about {reach} "
+    assert expected in " ".join(out.split())
+    assert "logits" not in shown(capsys, agent="impala-aux")[1]
+
+
 def test_what_has_no_effect_is_shown_only_if_it_was_given(capsys):
     idle = {"channels", "torso-output", "initial-logit", "meta-learning-rate", "g-kl"}
     rows, _ = shown(capsys, agent="impala")

@@ -126,6 +126,12 @@ def _notes(config: Config) -> Iterator[str]:
         values = hyperparameters(initial_logits(config), config)
         starts = ", ".join(f"{name} {float(values[name][0]):.3g}" for name in config.tuned)
         yield f"gamma to g-e are the outer loss's; inner values start at: {starts}"
+        updates = config.total_updates
+        reach = config.meta_learning_rate * (updates // config.meta_interval)
+        yield (
+            f"{updates:,} updates, in which metaparameters' logits move by at most about "
+            f"{reach:.2g} (see Short runs in docs/guide.md)"
+        )
     steps = config.total_updates * config.batch_steps
     if steps != config.steps:
         yield f"{config.steps:,} steps become {steps:,}: whole updates of {config.batch_steps:,}"
