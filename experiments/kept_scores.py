@@ -54,6 +54,8 @@ def main() -> None:
 def read(tables: list[Path]) -> dict[tuple[str, str], dict[str, str]]:
     """Rows by task and variant."""
     lines = [row for table in tables for row in csv.DictReader(table.open())]
+    if not all(EACH in row for row in lines):
+        raise SystemExit(f"a table has no column {EACH!r}: give the scores.csv of reports")
     return {(row["task"], row["variant"]): row for row in lines}
 
 
@@ -70,11 +72,16 @@ def normalised(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Normalised scores [seeds, tasks] by variant, and the tasks that all variants have."""
     variants = list(dict.fromkeys(variant for _, variant in rows))
+    if "impala" not in variants:
+        raise SystemExit("no row is of the variant impala, against which others are held")
     tasks = [
         task
         for task in dict.fromkeys(task for task, _ in rows)
         if all((task, variant) in rows for variant in variants)
     ]
+
+    if not tasks:
+        raise SystemExit("no task has all variants")
 
     def scores(task: str, variant: str) -> np.ndarray:
         raw = np.array([float(score) for score in rows[task, variant][EACH].split()])

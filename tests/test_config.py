@@ -146,6 +146,11 @@ CONTRADICTIONS = [
     ({"agent": "impala", "outer_steps": 5}, "--outer-steps has no effect if nothing is tuned"),
     ({"agent": "impala", "through_second_moment": False}, "--through-second-moment has no effect"),
     ({"agent": "stac", "behaviour": "random"}, "--behaviour has no effect with one head"),
+    ({"agent": "stac", "max_aux_gradient": 0.5}, "--max-aux-gradient has no effect with one head"),
+    (
+        {"behaviour": "average", "max_aux_gradient": 0.5},
+        "--max-aux-gradient has no effect with --behaviour average",
+    ),
     ({"agent": "stac", "tune": "g_e", "aux_gamma": (0.9,)}, "--aux-gamma has no effect with one"),
     ({"agent": "stacx", "aux_g_v": (0.9,)}, "--aux-g-v has no effect, since g_v is tuned"),
     (

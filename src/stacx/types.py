@@ -194,6 +194,10 @@ class Network(Protocol):
         """
         ...
 
+    def per_head(self, parameters: Parameters) -> PyTree[bool]:
+        """Which of the parameters' arrays have a leading axis of heads; others are shared."""
+        ...
+
     def conditioned_on(self, parameters: Parameters, gamma: Float[Array, "P"]) -> Parameters:
         """Parameters whose heads are told these discounts; differentiable in them.
 
@@ -215,7 +219,8 @@ class UpdateMetrics(NamedTuple):
     """What one learner update reports; the arrays of size P are per head."""
 
     loss: Float[Array, ""]
-    """The inner loss (Algorithm 1), averaged over heads as in Algorithm 2, line 11."""
+    """The inner loss (Algorithm 1), averaged over heads as in Algorithm 2, line 11, or summed
+    (`Config.heads_apart`)."""
     outer_loss: Float[Array, ""]
     """The outer loss with its KL term (Eq. 3) at theta_{t+1}."""
     kl: Float[Array, ""]

@@ -38,6 +38,19 @@ def refused(tmp_path, capsys):
     return refuse
 
 
+@pytest.mark.parametrize(
+    "given",
+    [["--reward-clip", "none"], ["--reward-clip=none"], ["--reward-clip", "None"]],
+)
+def test_none_is_given_as_it_is_printed(given, monkeypatch):
+    seen = []
+    monkeypatch.setattr("stacx.runs.train", lambda config, *_, **__: seen.append(config))
+    env = ["--env", "atari:Pong", "--tune", "none", "--max-aux-gradient", "none"]
+    assert main(["train", *env, *given]) == 0
+    (config,) = seen
+    assert (config.reward_clip, config.max_aux_gradient, config.tune) == (None, None, "none")
+
+
 def test_a_run_says_where_it_is_and_what_to_do_next(tmp_path, capsys, tiny_run):
     assert main(["train", *tiny_flags(steps="2k"), "--run-dir", "run"]) == 0
     out, err = capsys.readouterr()

@@ -136,7 +136,8 @@ class Oracle:
             stopped = (x[:, :, p] for x in constants[:2])
             frozen = targets(*stopped, joint, zeta, self.config, self.kind)
             by_head = gradients(*head, frozen, joint, zeta, self.config, self.kind)
-            by_policy[:, :, p], by_values[:, :, p] = (x / heads for x in by_head)
+            averaged = 1 if self.config.heads_apart else heads
+            by_policy[:, :, p], by_values[:, :, p] = (x / averaged for x in by_head)
         if outer_values is not None:
             ((acting, critic),) = self.judged(policy, values, outer_values)
             zeta, (stopped,) = self.config.outer_values(), self.judged(*constants)
@@ -166,9 +167,21 @@ class Oracle:
 
     def clipped(self, logits):
         gradient = jax.tree.map(np.asarray, self.inner_gradient(logits))
-        norm = math.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(gradient)))
+        if not self.config.heads_apart:
+            return self.short(gradient)
+        first = {k: v if k in ("torso", "outer") else v[:1] for k, v in gradient.items()}
+        clipped = {k: [v] for k, v in self.short(first).items()}
+        for p in range(1, self.config.heads):
+            own = {k: v[p : p + 1] for k, v in gradient.items() if k not in ("torso", "outer")}
+            for name, leaf in self.short(own).items():
+                clipped[name].append(leaf)
+        return {name: np.concatenate(leaves) for name, leaves in clipped.items()}
+
+    def short(self, gradient):
+        """A gradient of no more than the greatest norm."""
+        norm = math.sqrt(sum(np.sum(np.square(leaf)) for leaf in gradient.values()))
         scale = min(1.0, self.config.max_gradient_norm / norm)
-        return jax.tree.map(lambda leaf: scale * leaf, gradient)
+        return {name: scale * leaf for name, leaf in gradient.items()}
 
     def judged(self, policy, values, outer_values):
         """Policies and values that the outer loss is the mean of: in the paper, head 1's."""

@@ -18,9 +18,9 @@ TWO_NUMBERS = Box((-1.0, -1.0), (1.0, 1.0))
 
 
 def make_config(**settings) -> Config:
-    """A config of the classic suite with raw rewards."""
+    """A config of the classic suite with raw rewards, and heads together as in the paper."""
     defaults = {"num_envs": BATCH, "trajectory_length": STEPS, "reward_scale": 1.0}
-    return Config(**defaults | settings)
+    return Config(**defaults | {"max_aux_gradient": None} | settings)
 
 
 def make_trajectory(seed: int = 0, space=ONE_CHOICE) -> Trajectory:
@@ -102,6 +102,9 @@ class TinyNetwork:
         if self.outer_values:
             outer = jnp.einsum("tbi,pi->tbp", shared, parameters["outer"])
         return NetworkOutput(policy, values, outer), ()
+
+    def per_head(self, parameters):
+        return {name: name not in ("torso", "outer") for name in parameters}
 
     def conditioned_on(self, parameters, gamma):
         return parameters | {"gamma": gamma}

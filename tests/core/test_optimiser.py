@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_problem import BATCH, STEPS, make_config
+from small_problem import BATCH, STEPS, TinyNetwork, make_config
 
 from stacx.core.optimiser import make_optimiser
 
@@ -22,7 +22,8 @@ GRADIENTS = [[3.0, -1.0], [30.0, 40.0], [0.0, 0.5]]
 
 
 def optimiser_of(**settings):
-    return make_optimiser(make_config(**SETTINGS | settings))
+    config = make_config(**SETTINGS | settings)
+    return make_optimiser(config, TinyNetwork(config.heads))
 
 
 def test_three_updates_by_hand():
@@ -66,3 +67,22 @@ def test_a_clipped_gradient_keeps_its_direction_to_the_derivative(x64):
     state, long = optimiser.init(jnp.zeros(2)), jnp.array([30.0, 40.0])
     _, along = jax.jvp(lambda g: optimiser.update(g, state, jnp.zeros(2))[0], (long,), (long,))
     np.testing.assert_allclose(along, 0.0, atol=1e-12)
+
+
+def test_heads_apart_are_clipped_each_by_itself():
+    """What is shared goes with head 1; a head that is short stays as it is."""
+    optimiser = optimiser_of(max_aux_gradient=0.1, rmsprop_decay=1.0)  # a moment that stays
+    gradient = {
+        "torso": jnp.array([[30.0]]),
+        "policy": jnp.array([[40.0, 0.0], [3e9, 0.0], [0.3, 0.4]]),
+        "value": jnp.array([[0.0], [4e9], [0.0]]),
+    }
+    update, _ = optimiser.update(gradient, optimiser.init(gradient), gradient)
+    size = 0.4 / np.sqrt(0.5 + 0.2)
+    expected = {
+        "torso": [[3.0]],
+        "policy": [[4.0, 0.0], [3.0, 0.0], [0.3, 0.4]],
+        "value": [[0.0], [4.0], [0.0]],
+    }
+    for name, leaf in expected.items():
+        np.testing.assert_allclose(update[name], -size * np.array(leaf), rtol=1e-6)

@@ -163,9 +163,18 @@ def test_the_outer_value_head_is_one_beside_the_others():
     assert outputs(build(), filled(build().init), observations).outer_values is None
 
 
-@pytest.mark.parametrize("settings", [{}, {"lstm_size": 4}, {"gamma_embedding": "per-head"}])
-@pytest.mark.parametrize(("weight", "cut"), [(1e3, True), (1e-3, False)])
-def test_auxiliary_heads_gradient_is_cut_where_it_enters_the_features(settings, weight, cut):
+SETTINGS = [
+    {},
+    {"lstm_size": 4},
+    {"gamma_embedding": "per-head"},
+    {"gamma_embedding": "shared"},
+    {"outer_value_head": True},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize(("weight", "cut"), [(1e3, True), (1e-4, False)])
+def test_auxiliary_heads_gradient_is_cut_where_it_enters_what_is_shared(settings, weight, cut):
     """Nothing else changes: what heads say, and what they learn themselves."""
     bound = 0.3
     cutting, whole = (build(max_aux_gradient=value, **settings) for value in (bound, None))
@@ -175,28 +184,86 @@ def test_auxiliary_heads_gradient_is_cut_where_it_enters_the_features(settings, 
         def said(parameters):
             output = outputs(network, parameters, observations)
             by_head = jnp.sum(output.policy**2, axis=(0, 1, 3)) + jnp.sum(output.values, (0, 1))
-            return jnp.sum(by_head * jnp.array(weights))
+            outer = 0.0 if output.outer_values is None else jnp.sum(output.outer_values)
+            return jnp.sum(by_head * jnp.array(weights)) + weights[0] * outer
 
         return jax.grad(said)(parameters)
 
     actual = gradient(cutting, 1.0, weight, -weight)
     mine, others = gradient(whole, 1.0, 0.0, 0.0), gradient(whole, 0.0, weight, -weight)
-    assert_close(actual.heads, jax.tree.map(jnp.add, mine.heads, others.heads))
+    together = jax.tree.map(jnp.add, mine.heads, others.heads)
+    assert_close(actual.heads.policy, together.policy)
+    assert_close(actual.heads.value, together.value)
+    assert_close(actual.heads.outer_value, together.outer_value)
+    if settings.get("gamma_embedding") == "shared":
+        embedding = (tree.heads.embedding.weights for tree in (actual, mine, others))
+        _assert_joined(*embedding, bound if cut else None)
     below, own, of_others = (_below_heads(tree) for tree in (actual, mine, others))
     share = (below - own) @ of_others / (of_others @ of_others)
-    assert 0 < share < 0.01 if cut else share == pytest.approx(1.0, rel=1e-2)
+    assert 0 < share < 0.01 if cut else share == pytest.approx(1.0, rel=0.1)
     np.testing.assert_allclose(
-        below - own, share * of_others, atol=1e-3 * np.abs(share * of_others).max()
+        below - own, share * of_others, atol=1e-2 * np.abs(share * of_others).max()
     )
     assert_close(
         outputs(cutting, parameters, observations), outputs(whole, parameters, observations)
     )
 
 
+def _assert_joined(actual, mine, others, bound):
+    """The sum, but of the second only so much, if there is a bound."""
+    scale = 1.0 if bound is None else bound * np.linalg.norm(mine) / np.linalg.norm(others)
+    assert_close(actual, mine + scale * others)
+
+
+@pytest.mark.parametrize("settings", [{}, {"outer_value_head": True}], ids=str)
+def test_the_bound_is_a_multiple_of_head_1_s_gradient_at_the_features(settings):
+    """With an outer value head's, which is head 1's critic for the outer loss."""
+    heads = started(build(**settings).init).heads
+    features = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2, 8)), jnp.float32)
+    weights = jnp.array([1.0, 1e3, -1e3])
+
+    def said(features, bound, weights):
+        output = heads(features, bound)
+        outer = 0.0 if output.outer_values is None else jnp.sum(output.outer_values)
+        return jnp.sum(output.policy**2 * weights[:, None]) + weights[0] * outer
+
+    gradient = jax.grad(said)
+    mine = gradient(features, None, weights * jnp.array([1, 0, 0]))
+    rest = gradient(features, 0.3, weights) - mine
+    assert jnp.linalg.norm(rest) == pytest.approx(0.3 * float(jnp.linalg.norm(mine)), rel=1e-3)
+
+
+def test_a_bound_of_0_leaves_what_is_shared_to_head_1():
+    network, alone = build(max_aux_gradient=0.0), build()
+    parameters, observations = filled(network.init), observe()
+    actual, expected = (
+        jax.grad(lambda p, n=n, h=h: jnp.sum(outputs(n, p, observations).policy[:, :, h] ** 2))(
+            parameters
+        )
+        for n, h in ((network, slice(None)), (alone, slice(1)))
+    )
+    for below in ("torso", "core"):
+        jax.tree.map(
+            np.testing.assert_array_equal, getattr(actual, below), getattr(expected, below)
+        )
+
+
+def test_which_arrays_have_a_row_for_each_head():
+    for embedding, own in (("shared", False), ("per-head", True)):
+        network = build(lstm_size=4, gamma_embedding=embedding, outer_value_head=True)
+        parameters = started(network.init)
+        of_heads = network.per_head(parameters)
+        assert not any(jax.tree.leaves((of_heads.torso, of_heads.core)))
+        assert all(jax.tree.leaves((of_heads.heads.policy, of_heads.heads.value)))
+        assert not any(jax.tree.leaves(of_heads.heads.outer_value))
+        assert of_heads.heads.embedding.weights is own
+        assert len(jax.tree.leaves(of_heads)) == len(jax.tree.leaves(parameters))
+
+
 @pytest.mark.parametrize("behaviour", ["random", "average"])
 def test_heads_that_act_reach_the_features_in_whole(behaviour):
     """Else the outer loss, which is about them, would have another gradient than its own."""
-    part, whole = (build(max_aux_gradient=bound, behaviour=behaviour) for bound in (0.01, None))
+    part, whole = (build(behaviour=behaviour), build(max_aux_gradient=None, behaviour=behaviour))
     parameters, observations = filled(whole.init), observe()
     gradients = [
         jax.grad(lambda p, n=network: jnp.sum(outputs(n, p, observations).policy ** 2))(parameters)
@@ -245,6 +312,33 @@ def test_a_fork_s_gradient_is_differentiated_as_it_is(size):
             for i in range(3)
         ]
         np.testing.assert_allclose(jax.grad(through)(at), expected, rtol=1e-6)
+
+
+def test_a_fork_in_a_deeper_graph_has_the_right_second_derivative():
+    """Where the features depend on what is differentiated for."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(1)
+        matrix, x = jnp.array(rng.normal(size=(3, 4))), jnp.array(rng.normal(size=4))
+        probe = jnp.array(rng.normal(size=4))
+
+        def gradient(x):
+            def value(x):
+                first, second = bounded_fork(jnp.tanh(matrix @ x), 0.5)
+                return jnp.sum(first**2) + 3 * jnp.sum(jnp.sin(second))
+
+            return jax.grad(value)(x)
+
+        step = 1e-6 * probe
+        expected = (gradient(x + step) - gradient(x - step)) / 2e-6
+        actual = jax.vjp(gradient, x)[1]
+        rows = jnp.stack([actual(row)[0] for row in jnp.eye(4)])
+        np.testing.assert_allclose(rows @ probe, expected, rtol=1e-6)
+
+
+def test_a_fork_bears_with_extreme_ratios():
+    ones = jnp.ones(2)
+    derivative = jax.grad(lambda w: jnp.sum(_joined(w[0] * 1e-9 * ones, w[1] * 1e15 * ones)))
+    assert jnp.isfinite(derivative(jnp.array([1.0, 1.0]))).all()
 
 
 @pytest.mark.parametrize("zero", ["first", "second", "both"])

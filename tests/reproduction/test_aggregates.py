@@ -100,13 +100,3 @@ def test_without_rliable_the_extra_is_named(monkeypatch):
 
 def test_with_rliable_nothing_is_said():
     statistics.check_installed()
-
-
-def test_the_share_of_cells_by_hand():
-    """Above, equal, below: an equal one counts half."""
-    ours = np.array([[1.0, 0.0, 2.0], [3.0, 1.0, 2.0]])
-    theirs = np.array([[1.5, 0.5, 3.0], [1.5, 0.5, 3.0]])
-    estimate = statistics.share_of_wins(ours, theirs)
-    assert estimate.value == 0.5
-    # drawn anew, the mean of 1 and 3 is 1 a quarter of the time, and of 0 and 1 it may be any
-    assert (estimate.low, estimate.high) == (0.0, pytest.approx(2 / 3))

@@ -63,8 +63,19 @@ def test_robustness_counts_tasks_times_values(tmp_path):
 
     plan = plan_of(EXPERIMENTS["robustness-gamma"], tiny_suite(), tmp_path)
     write_all(plan, level)
-    (ours,) = said(analyses.robustness_of_gamma(plan.results())).values()
-    assert ours == "40% (40% to 40%) of 10 cells"
+    cells, better = said(analyses.robustness_of_gamma(plan.results())).values()
+    assert cells == "40% (4 of 10)"
+    assert better == "40% (40% to 40%)"
+
+
+def test_cells_that_are_equal_are_named():
+    ones, twos = np.ones(2), np.array([2.0, 2.0])
+    ours, theirs = {"a": twos, "b": ones, "c": ones}, {"a": ones, "b": ones, "d": ones}
+    (cells, better) = analyses._wins(ours, theirs, "72 %")
+    assert cells.ours == "50% (1 of 2, and 1 equal)"
+    assert better.ours.startswith("75%")
+    (nothing,) = analyses._wins({}, theirs, "72 %")
+    assert nothing.ours == "no cell is complete"
 
 
 def metrics_of(heads, *points):
@@ -92,6 +103,12 @@ def test_alphas_that_never_move_do_not_count():
     assert analyses.alpha_shares([metrics_of(2, *both), metrics_of(1, *one)]) == (0.0, 0.0)
     assert np.isnan(analyses.alpha_shares([metrics_of(1, *one)])).all()
     assert np.isnan(analyses.alpha_shares([])).all()
+
+
+def test_a_missing_line_costs_one_point():
+    run = metrics_of(1, [(0.9, 0.5)], [(0.8, 0.5)], [(0.3, 0.5)])
+    del run._lines[0, 3]
+    assert analyses.alpha_shares([run]) == (1.0, 1.0)
 
 
 def test_tasks_weigh_the_same_however_long_they_are():

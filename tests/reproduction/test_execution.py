@@ -86,19 +86,33 @@ def test_a_run_that_a_killed_process_s_child_still_writes_to_waits(plan_with):
     timer.start()
     assert make(plan, said, jobs=1) == []
     assert not busy.in_use
-    assert [line.partition("] ")[2] for line in said if "complete" not in line] == [
-        "Catch-bsuite b begins",
-        "Catch-bsuite a goes on",
-    ]
+    turns = [line.partition("] ")[2] for line in said if line.endswith(("begins", "goes on"))]
+    assert turns == ["Catch-bsuite b begins", "Catch-bsuite a goes on"]
 
 
 def test_a_run_that_stays_in_use_is_tried_in_the_end(plan_with):
     """`stacx train` says what is wrong."""
-    plan = plan_with("failing")
+    plan, said, began = plan_with("failing"), [], time.monotonic()
     busy = RunDirectory.create(plan.runs[0].directory, plan.runs[0].config)
     with busy.locked():
-        (failure,) = make(plan, patience=0.5)
+        (failure,) = make(plan, said, patience=0.5)
     assert failure.code == 3
+    assert time.monotonic() - began >= 0.5
+    assert sum("in use by another process" in line for line in said) == 1
+
+
+def test_a_run_that_was_completed_meanwhile_is_resumed_to_no_effect(plan_with):
+    """`stacx train` would refuse its directory otherwise."""
+    plan = plan_with("a")
+    make(plan)
+    (run,) = plan.runs
+    assert run.state() is State.COMPLETE
+    assert run.arguments_to_go_on[-1] == "--resume"
+
+
+def test_what_is_no_directory_of_a_run_is_not_in_use(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert not RunDirectory(tmp_path / "file").in_use
 
 
 def test_a_run_that_does_not_exist_is_not_in_use(tmp_path):

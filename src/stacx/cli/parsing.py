@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -13,11 +14,15 @@ from typing import Any, TypeVar
 
 import tyro
 
+from stacx.config import Config, flag_of
 from stacx.errors import ConfigError
 
 T = TypeVar("T")
 
 _BOX = re.compile("[\u2500-\u257f]")
+_MAY_BE_NONE = {
+    flag_of(field.name) for field in dataclasses.fields(Config) if "| None" in str(field.type)
+}
 _MULTIPLES = {"k": 1e3, "K": 1e3, "m": 1e6, "M": 1e6, "b": 1e9, "B": 1e9, "G": 1e9}
 
 
@@ -51,7 +56,7 @@ def parse(shape: type[T], arguments: Sequence[str], *, command: str, default: T 
         with contextlib.redirect_stderr(printed):
             return tyro.cli(
                 shape,
-                args=list(arguments),
+                args=_with_none(arguments),
                 prog=f"stacx {command}",
                 config=(tyro.conf.OmitArgPrefixes,),
                 **options,
@@ -62,6 +67,18 @@ def parse(shape: type[T], arguments: Sequence[str], *, command: str, default: T 
                 sys.stdout.flush()
             raise
         raise ConfigError(_one_line(printed.getvalue())) from None
+
+
+def _with_none(arguments: Sequence[str]) -> list[str]:
+    """`none` as tyro has it, where a setting may be a number or none: as it is printed."""
+    spelled = list(arguments)
+    for index, argument in enumerate(spelled):
+        flag, equals, value = argument.partition("=")
+        if flag in _MAY_BE_NONE and equals and value == "none":
+            spelled[index] = f"{flag}=None"
+        elif argument == "none" and index and spelled[index - 1] in _MAY_BE_NONE:
+            spelled[index] = "None"
+    return spelled
 
 
 def _one_line(box: str) -> str:

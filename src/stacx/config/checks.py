@@ -103,6 +103,9 @@ def _check_variants(config: Config) -> None:
     of_many = ["behaviour", *(f"aux_{name}" for name in METAPARAMETERS)]
     if config.heads == 1:
         config.require_usual(of_many, "with one head")
+    if config.max_aux_gradient is not None and not config.heads_apart:
+        together = "with one head" if config.heads == 1 else f"with --behaviour {config.behaviour}"
+        config.require_usual(["max_aux_gradient"], together)
     for name in METAPARAMETERS:
         given = getattr(config, f"aux_{name}")
         if given and name in config.tuned:

@@ -135,9 +135,10 @@ class Config:
     g_e: float = _PRESET
     """Weight of the entropy loss."""
     max_aux_gradient: float | None = _PRESET
-    """The auxiliary heads' gradient that enters torso and LSTM is cut to this multiple of head 1's,
-    by their norms, so that heads that run away cannot drown it; none: not at all, as in the paper,
-    and always so where other heads act."""
+    """Head 1 learns as it would alone, but for the auxiliary heads' gradient in torso and LSTM,
+    which is cut to this multiple of head 1's by their norms: heads' losses are summed, and each
+    head's own weights are clipped apart. None: losses are averaged and all is clipped together, as
+    in the paper, and always so where other heads act."""
     aux_gamma: tuple[float, ...] = ()
     """Discount factor of the auxiliary heads, one for all or one each, if it is not tuned; by
     default head 1's, as for the others that follow."""
@@ -312,6 +313,11 @@ class Config:
         apart = {"alpha_rho", "alpha_c"} <= set(self.tuned)
         names = [name for name in METAPARAMETERS if not (apart and name == "alpha")]
         return (*names, *(name for name in VARIANTS if name in self.tuned))
+
+    @property
+    def heads_apart(self) -> bool:
+        """Whether auxiliary heads are kept out of head 1's way (`max_aux_gradient`)."""
+        return self.max_aux_gradient is not None and self.behaviour == "main" and self.heads > 1
 
     @property
     def has_outer_values(self) -> bool:

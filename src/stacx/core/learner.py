@@ -72,7 +72,7 @@ class Learner:
     def __init__(self, config: Config, network: Network):
         self.config = config
         self.network = network
-        self.optimiser = make_optimiser(config)
+        self.optimiser = make_optimiser(config, network)
         self.meta_optimiser = optax.adam(
             config.meta_learning_rate, b1=config.meta_b1, b2=config.meta_b2, eps=config.meta_eps
         )

@@ -33,7 +33,8 @@ def actor_critic_loss(
 ) -> tuple[Float[Array, ""], HeadStatistics]:
     """Algorithm 1: value, policy and entropy losses, summed over time and batch.
 
-    The heads' losses are averaged (Algorithm 2, line 11). Gradients with respect to what `output`
+    The heads' losses are averaged (Algorithm 2, line 11), or summed where they are kept apart
+    (`Config.heads_apart`). Gradients with respect to what `output`
     depends on are those of an actor-critic; with respect to `zeta` the loss is differentiable
     through targets and advantages too (line 20), which is where gamma, lambda and alpha live. The
     outer loss (line 22) is the same function: its zeta is constant, so nothing more has to be
@@ -65,7 +66,8 @@ def actor_critic_loss(
         value_max=jnp.max(values, axis=(0, 1)),
         importance_max=jnp.max(jnp.where(valid, weights, 0.0), axis=(0, 1)),
     )
-    return jnp.sum(losses) / losses.shape[0], jax.lax.stop_gradient(statistics)
+    loss = jnp.sum(losses) if config.heads_apart else jnp.sum(losses) / losses.shape[0]
+    return loss, jax.lax.stop_gradient(statistics)
 
 
 def critic_loss(

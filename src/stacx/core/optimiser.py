@@ -7,12 +7,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from stacx.config import Config
+from stacx.types import Network
 
 
-def make_optimiser(config: Config) -> optax.GradientTransformation:
+def make_optimiser(config: Config, network: Network) -> optax.GradientTransformation:
     """Global-norm clipping, then RMSProp with a linear schedule over the run (Table 3).
+
+    Where heads are kept apart, each auxiliary head's own weights have a norm of theirs.
 
     The epsilon stays inside the root, where a parameter that never had a gradient (nu = 0) has a
     finite derivative; outside, the metagradient would be NaN.
@@ -20,8 +24,9 @@ def make_optimiser(config: Config) -> optax.GradientTransformation:
     schedule = optax.linear_schedule(
         config.learning_rate, config.end_learning_rate, config.total_updates
     )
+    clip = _clip_heads_apart if config.heads_apart else _clip_by_global_norm
     return optax.chain(
-        _clip_by_global_norm(config.max_gradient_norm),
+        clip(config, network),
         _scale_by_rms(config),
         optax.scale_by_learning_rate(schedule),
     )
@@ -50,16 +55,44 @@ def _scale_by_rms(config: Config) -> optax.GradientTransformation:
     return optax.GradientTransformation(rms.init, update)
 
 
-def _clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
+def _clip_by_global_norm(config: Config, network: Network) -> optax.GradientTransformation:
     """As `optax.clip_by_global_norm`, but differentiable where the gradient is zero."""
+    del network
 
-    def update(
-        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, optax.OptState]:
-        del params
-        square = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(updates))
-        clips = square > max_norm**2
-        scale = jnp.where(clips, max_norm / jnp.sqrt(jnp.where(clips, square, 1.0)), 1.0)
-        return jax.tree.map(lambda leaf: leaf * scale, updates), state
+    def clipped(gradient: optax.Updates) -> optax.Updates:
+        square = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient))
+        scale = _clipping_scale(jnp.asarray(square), config.max_gradient_norm)
+        return jax.tree.map(lambda leaf: leaf * scale, gradient)
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    return optax.stateless(lambda updates, params: clipped(updates))
+
+
+def _clip_heads_apart(config: Config, network: Network) -> optax.GradientTransformation:
+    """The same for what is shared and head 1 together, and for every other head by itself."""
+
+    def clipped(gradient: optax.Updates) -> optax.Updates:
+        per_head = network.per_head(gradient)
+        squares = jnp.zeros(config.heads)
+        for leaf, of_heads in zip(
+            jax.tree.leaves(gradient), jax.tree.leaves(per_head), strict=True
+        ):
+            square = jnp.square(leaf)
+            if of_heads:
+                squares += jnp.sum(square, axis=range(1, leaf.ndim))
+            else:
+                squares = squares.at[0].add(jnp.sum(square))
+        scales = _clipping_scale(squares, config.max_gradient_norm)
+
+        def scaled(leaf: Array, of_heads: bool) -> Array:
+            scale = scales.reshape(-1, *(1,) * (leaf.ndim - 1)) if of_heads else scales[0]
+            return leaf * scale
+
+        return jax.tree.map(scaled, gradient, per_head)
+
+    return optax.stateless(lambda updates, params: clipped(updates))
+
+
+def _clipping_scale(square: Float[Array, "*heads"], max_norm: float) -> Float[Array, "*heads"]:
+    """What brings gradients of a squared norm to no more than a norm."""
+    clips = square > max_norm**2
+    return jnp.where(clips, max_norm / jnp.sqrt(jnp.where(clips, square, 1.0)), 1.0)

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from stacx.config import Config
 from stacx.errors import ConfigError
@@ -50,7 +50,7 @@ class ActorCriticNetwork:
         self.action_space = action_space
         self._config = config
         # where the other heads act, too, the outer loss is about them
-        self._max_aux_gradient = config.max_aux_gradient if config.behaviour == "main" else None
+        self._max_aux_gradient = config.max_aux_gradient if config.heads_apart else None
         self._observation_shape = observation_shape
         self._observation_dtype = observation_dtype
         abstract = eqx.filter_eval_shape(self._build, jax.random.key(0))
@@ -87,6 +87,10 @@ class ActorCriticNetwork:
                 features, recurrent_state = network.core(features, starts, recurrent_state)
             output = heads(features, self._max_aux_gradient)
         return output, recurrent_state
+
+    def per_head(self, parameters: Parameters) -> PyTree[bool]:
+        shared = jax.tree.map(lambda leaf: False, parameters)
+        return eqx.tree_at(lambda network: network.heads, shared, parameters.heads.per_head())
 
     def conditioned_on(self, parameters: Parameters, gamma: Float[Array, "P"]) -> Parameters:
         return eqx.tree_at(lambda network: network.heads.embedding.gamma, parameters, gamma)

@@ -59,16 +59,17 @@ def bounded_fork(features: Array, bound: float) -> tuple[Array, Array]:
 
 
 def _fork(features: Array, bound: float) -> tuple[tuple[Array, Array], None]:
-    return bounded_fork(features, bound), None
+    del bound
+    return (features, features), None  # not the function itself: that is bounded, too
 
 
 def _join(bound: float, _: None, cotangents: tuple[Array, Array]) -> tuple[Array]:
     first, second = cotangents
     allowed, square = bound**2 * jnp.sum(jnp.square(first)), jnp.sum(jnp.square(second))
-    # where nothing is allowed, or nothing is there, the root and the quotient have no derivative
     cut, anything = square > allowed, allowed > 0
-    ratio = jnp.where(cut & anything, allowed / jnp.where(cut, square, 1.0), 1.0)
-    scale = jnp.where(anything | ~cut, jnp.sqrt(ratio), 0.0)
+    # where nothing is allowed or nothing is cut, roots and quotients have no derivative
+    norms = (jnp.sqrt(jnp.where(cut & anything, x, 1.0)) for x in (allowed, square))
+    scale = jnp.where(anything | ~cut, next(norms) / next(norms), 0.0)
     return (first + scale * second,)
 
 
@@ -123,21 +124,27 @@ class Heads(eqx.Module):
     def __call__(
         self, features: Float[Array, "T B F"], max_aux_gradient: float | None = None
     ) -> NetworkOutput:
-        """What they say; `max_aux_gradient` bounds the gradient at the features (`bounded_fork`).
+        """What they say; `max_aux_gradient` bounds auxiliary heads' gradient in what is shared."""
+        if max_aux_gradient is None or len(self.policy.biases[0]) == 1:
+            return NetworkOutput(*self._outputs(slice(None), features), self._outer(features))
+        mine, others = self._forked(max_aux_gradient)
+        features, of_others = bounded_fork(features, max_aux_gradient)
+        outputs = mine._outputs(slice(1), features), others._outputs(slice(1, None), of_others)
+        policies, values = (jnp.concatenate(parts, axis=2) for parts in zip(*outputs, strict=True))
+        return NetworkOutput(policies, values, self._outer(features))
 
-        An outer value head's gradient is head 1's.
-        """
-        of_others = features
-        if max_aux_gradient is not None and len(self.policy.biases[0]) > 1:
-            features, of_others = bounded_fork(features, max_aux_gradient)
-        outer = None if self.outer_value is None else self.outer_value(features)[..., 0]
-        if of_others is features:
-            return NetworkOutput(*self._outputs(slice(None), features), outer)
-        mine, others = self._outputs(slice(1), features), self._outputs(slice(1, None), of_others)
-        policies, values = (
-            jnp.concatenate(parts, axis=2) for parts in zip(mine, others, strict=True)
+    def _forked(self, bound: float) -> tuple[Heads, Heads]:
+        """Itself twice; through an embedding that all share, the second has a bounded gradient."""
+        if self.embedding is None or len(self.embedding.weights) > 1:
+            return self, self
+        mine, others = (
+            eqx.tree_at(lambda heads: heads.embedding.weights, self, weights)
+            for weights in bounded_fork(self.embedding.weights, bound)
         )
-        return NetworkOutput(policies, values, outer)
+        return mine, others
+
+    def _outer(self, features: Float[Array, "T B F"]) -> Float[Array, "T B 1"] | None:
+        return None if self.outer_value is None else self.outer_value(features)[..., 0]
 
     def _outputs(
         self, heads: slice, features: Float[Array, "T B F"]
@@ -148,6 +155,11 @@ class Heads(eqx.Module):
         )
         own = None if self.embedding is None else self.embedding()[heads]
         return policy(features, own), value(features, own)[..., 0]
+
+    def per_head(self) -> Heads:
+        """Which arrays have a row for each head; the others' leading axis has size 1."""
+        heads = len(self.policy.biases[0])
+        return jax.tree.map(lambda leaf: leaf.shape[0] == heads, self)
 
     def main(self) -> Heads:
         """Head 1 alone, with a head axis of size 1."""

@@ -80,6 +80,7 @@ class Executor:
         self._total = 0
         self._ended = 0
         self._began = 0.0
+        self._told_to_wait = False
 
     def make(self, work: Iterable[Work], request: StopRequest) -> list[Failure]:
         """All runs, or those that end before a signal comes; returns what failed."""
@@ -117,6 +118,9 @@ class Executor:
         for index, work in enumerate(self._waiting):
             if not (may_wait and RunDirectory(work.run.directory).in_use):
                 return self._waiting.pop(index)
+        if self._waiting and not self._children and not self._told_to_wait:
+            self._say(f"{self._waiting[0].run.label} is in use by another process: waiting")
+            self._told_to_wait = True
         return None
 
     def _start(self, work: Work, slot: int) -> _Child:

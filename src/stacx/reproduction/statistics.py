@@ -112,18 +112,6 @@ def ratio_of_means(
     return Estimate(*(float(part[0]) for part in estimate))
 
 
-def share_of_wins(
-    scores: Float[np.ndarray, "K cells"], baseline: Float[np.ndarray, "L cells"]
-) -> Estimate:
-    """In what share of cells the mean is above the baseline's; an equal one counts half."""
-
-    def share(x: Any, y: Any) -> Float[np.ndarray, " 1"]:
-        return np.array([0.5 + 0.5 * np.sign(x.mean(axis=0) - y.mean(axis=0)).mean()])
-
-    estimate = _intervals({"": (scores, baseline)}, share, DRAWS)[""]
-    return Estimate(*(float(part[0]) for part in estimate))
-
-
 def _iqm_of_points(x: Float[np.ndarray, "K tasks N"]) -> Float[np.ndarray, " N"]:
     """rliable's `aggregate_iqm` at every point at once."""
     import scipy.stats

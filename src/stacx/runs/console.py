@@ -127,7 +127,7 @@ def _notes(config: Config) -> Iterator[str]:
         starts = ", ".join(f"{name} {float(values[name][0]):.3g}" for name in config.tuned)
         yield f"gamma to g-e are the outer loss's; inner values start at: {starts}"
         updates = config.total_updates
-        reach = config.meta_learning_rate * (updates // config.meta_interval)
+        reach = config.meta_learning_rate * -(-updates // config.meta_interval)
         yield (
             f"{updates:,} updates, in which metaparameters' logits move by at most about "
             f"{reach:.2g} (see Short runs in docs/guide.md)"

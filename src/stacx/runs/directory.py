@@ -103,8 +103,8 @@ class RunDirectory:
         try:
             with self.locked():
                 return False
-        except FileNotFoundError:
-            return False
+        except OSError:
+            return False  # there is none, or training will say what is wrong
         except ConfigError:
             return True
 
