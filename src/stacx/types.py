@@ -230,7 +230,8 @@ class UpdateMetrics(NamedTuple):
     meta_step: Bool[Array, ""]
     """Whether the metaparameters were updated, too; if not, the last three are 0."""
     gradient_norm: Float[Array, ""]
-    """Global norm of the inner gradient before clipping."""
+    """Global norm of the inner gradient before clipping; where heads are kept apart
+    (`Config.heads_apart`), without auxiliary heads' own weights."""
     skipped: Bool[Array, ""]
     """Whether the update was skipped, because a gradient or metagradient was not finite."""
     skipped_in_a_row: Int[Array, ""]

@@ -26,7 +26,7 @@ from stacx.core.metaparameters import (
     initial_logits,
     outer_hyperparameters,
 )
-from stacx.core.optimiser import make_optimiser
+from stacx.core.optimiser import make_optimiser, squared_norms
 from stacx.core.parts import inner_and_outer
 from stacx.types import Network, NetworkOutput, Parameters, Trajectory, UpdateMetrics
 
@@ -51,7 +51,8 @@ class _InnerStep(eqx.Module):
     optimiser: optax.OptState
     output: NetworkOutput
     loss: Float[Array, ""]
-    gradient_norm: Float[Array, ""]
+    gradient_norms: Float[Array, "groups"]
+    """As they are clipped: `squared_norms`."""
     statistics: HeadStatistics
 
 
@@ -110,7 +111,7 @@ class Learner:
                 lambda: self._tuning_step(state, data, outer_data),
                 lambda: self._plain_step(state, data),
             )
-        seen = (inner.gradient_norm, meta.metagradient_norm, *meta.logits.values())
+        seen = (inner.gradient_norms, meta.metagradient_norm, *meta.logits.values())
         finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(array)) for array in seen]))
         skipped_in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         parameters = inner.parameters
@@ -132,7 +133,7 @@ class Learner:
             kl=meta.kl,
             metagradient_norm=meta.metagradient_norm,
             meta_step=meta.taken,
-            gradient_norm=inner.gradient_norm,
+            gradient_norm=inner.gradient_norms[0],
             skipped=~finite,
             skipped_in_a_row=skipped_in_a_row,
             **inner.statistics._asdict(),
@@ -210,7 +211,7 @@ class Learner:
             optimiser=optimiser,
             output=output,
             loss=value,
-            gradient_norm=optax.tree.norm(gradient),
+            gradient_norms=jnp.sqrt(squared_norms(gradient, self.config, self.network)),
             statistics=statistics,
         )
 

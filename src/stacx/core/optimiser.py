@@ -24,9 +24,8 @@ def make_optimiser(config: Config, network: Network) -> optax.GradientTransforma
     schedule = optax.linear_schedule(
         config.learning_rate, config.end_learning_rate, config.total_updates
     )
-    clip = _clip_heads_apart if config.heads_apart else _clip_by_global_norm
     return optax.chain(
-        clip(config, network),
+        _clip(config, network),
         _scale_by_rms(config),
         optax.scale_by_learning_rate(schedule),
     )
@@ -55,44 +54,39 @@ def _scale_by_rms(config: Config) -> optax.GradientTransformation:
     return optax.GradientTransformation(rms.init, update)
 
 
-def _clip_by_global_norm(config: Config, network: Network) -> optax.GradientTransformation:
+def squared_norms(
+    gradient: optax.Updates, config: Config, network: Network
+) -> Float[Array, "groups"]:
+    """The squared norms that are clipped: of the whole gradient.
+
+    Where heads are kept apart, of what is shared and head 1's own, then of every other head's own.
+    """
+    if not config.heads_apart:
+        return jnp.stack([sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient))])
+    squares = jnp.zeros(config.heads)
+    of_heads = jax.tree.leaves(network.per_head(gradient))
+    for leaf, has_rows in zip(jax.tree.leaves(gradient), of_heads, strict=True):
+        if has_rows:
+            squares += jnp.sum(jnp.square(leaf), axis=range(1, leaf.ndim))
+        else:
+            squares = squares.at[0].add(jnp.sum(jnp.square(leaf)))
+    return squares
+
+
+def _clip(config: Config, network: Network) -> optax.GradientTransformation:
     """As `optax.clip_by_global_norm`, but differentiable where the gradient is zero."""
-    del network
 
     def clipped(gradient: optax.Updates) -> optax.Updates:
-        square = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient))
-        scale = _clipping_scale(jnp.asarray(square), config.max_gradient_norm)
-        return jax.tree.map(lambda leaf: leaf * scale, gradient)
+        square, limit = squared_norms(gradient, config, network), config.max_gradient_norm
+        long = square > limit**2
+        scales = jnp.where(long, limit / jnp.sqrt(jnp.where(long, square, 1.0)), 1.0)
+        if not config.heads_apart:
+            return jax.tree.map(lambda leaf: leaf * scales[0], gradient)
+
+        def scaled(leaf: Array, has_rows: bool) -> Array:
+            rows = scales.reshape(-1, *(1,) * (leaf.ndim - 1))
+            return leaf * (rows if has_rows else scales[0])
+
+        return jax.tree.map(scaled, gradient, network.per_head(gradient))
 
     return optax.stateless(lambda updates, params: clipped(updates))
-
-
-def _clip_heads_apart(config: Config, network: Network) -> optax.GradientTransformation:
-    """The same for what is shared and head 1 together, and for every other head by itself."""
-
-    def clipped(gradient: optax.Updates) -> optax.Updates:
-        per_head = network.per_head(gradient)
-        squares = jnp.zeros(config.heads)
-        for leaf, of_heads in zip(
-            jax.tree.leaves(gradient), jax.tree.leaves(per_head), strict=True
-        ):
-            square = jnp.square(leaf)
-            if of_heads:
-                squares += jnp.sum(square, axis=range(1, leaf.ndim))
-            else:
-                squares = squares.at[0].add(jnp.sum(square))
-        scales = _clipping_scale(squares, config.max_gradient_norm)
-
-        def scaled(leaf: Array, of_heads: bool) -> Array:
-            scale = scales.reshape(-1, *(1,) * (leaf.ndim - 1)) if of_heads else scales[0]
-            return leaf * scale
-
-        return jax.tree.map(scaled, gradient, per_head)
-
-    return optax.stateless(lambda updates, params: clipped(updates))
-
-
-def _clipping_scale(square: Float[Array, "*heads"], max_norm: float) -> Float[Array, "*heads"]:
-    """What brings gradients of a squared norm to no more than a norm."""
-    clips = square > max_norm**2
-    return jnp.where(clips, max_norm / jnp.sqrt(jnp.where(clips, square, 1.0)), 1.0)
