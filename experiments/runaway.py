@@ -29,6 +29,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "max-aux-gradient 0.3": {"max_aux_gradient": 0.3},
     "max-aux-gradient 0.1": {"max_aux_gradient": 0.1},
     "max-aux-gradient 0.03": {"max_aux_gradient": 0.03},
+    "max-aux-gradient 0": {"max_aux_gradient": 0.0},
 }
 OF_STACX: dict[str, dict[str, Any]] = {
     "alpha not tuned": {"tune": "gamma,lambda,g_v,g_p,g_e"},
