@@ -58,7 +58,7 @@ _PAPER_EVERYWHERE = {
     "normalise_observations": Setting(False, "not in the paper; docs/results/control.md"),
     "head_widths": Setting((256,), "Table 2"),
     "head_init": Setting(1.0, "not in the paper; as all other layers"),
-    "max_aux_gradient": Setting(None, "not in the paper; not cut"),
+    "max_aux_gradient": Setting(None, "not in the paper; heads are together"),
     "lstm_size": Setting(0, "feed-forward"),
     "mlp_widths": Setting((256, 256), "Table 2; used by the mlp torso"),
     "channels": Setting((16, 32, 32), "IMPALA; Table 2 misprints 16 as 13; used by resnet"),

@@ -80,6 +80,9 @@ def test_what_has_no_effect_is_shown_only_if_it_was_given(capsys):
         assert "torso-output" in rows
         assert "channels" not in rows
     assert shown(capsys, agent="impala", channels=(8,))[0]["channels"] == "8 given"
+    for agent in ("impala", "stacx"):
+        shows = "max-aux-gradient" in shown(capsys, agent=agent)[0]
+        assert shows == (agent == "stacx")
     assert "num-actors" in rows
     TrainingConsole(CONFIG).show_settings(OF_ACTORS)
     assert "num-actors" not in capsys.readouterr().out

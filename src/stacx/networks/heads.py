@@ -68,8 +68,8 @@ def _join(bound: float, _: None, cotangents: tuple[Array, Array]) -> tuple[Array
     allowed, square = bound**2 * jnp.sum(jnp.square(first)), jnp.sum(jnp.square(second))
     cut, anything = square > allowed, allowed > 0
     # where nothing is allowed or nothing is cut, roots and quotients have no derivative
-    norms = (jnp.sqrt(jnp.where(cut & anything, x, 1.0)) for x in (allowed, square))
-    scale = jnp.where(anything | ~cut, next(norms) / next(norms), 0.0)
+    longest, norm = (jnp.sqrt(jnp.where(cut & anything, x, 1.0)) for x in (allowed, square))
+    scale = jnp.where(anything | ~cut, longest / norm, 0.0)
     return (first + scale * second,)
 
 

@@ -117,6 +117,8 @@ def _without_effect(config: Config) -> set[str]:
         "torso_output": ("minatar", "resnet", "shallow", "nature"),
     }
     idle = {name for name, torsos in of_torsos.items() if config.torso not in torsos}
+    if config.heads == 1:
+        idle.add("max_aux_gradient")
     return idle if config.tuned else idle | {"initial_logit", "meta_learning_rate", "g_kl"}
 
 
