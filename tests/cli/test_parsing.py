@@ -84,7 +84,7 @@ def encoding(request, monkeypatch):
     [
         (
             ["--sides", "three"],
-            "Error parsing --sides: invalid literal for int() with base 10: 'three'",
+            "--sides 'three' is not a whole number",
         ),
         (["--sides", "2"], "--sides must be 3 or more"),
         (["--sides"], "Missing value for argument '--sides'. Expected 1 values."),

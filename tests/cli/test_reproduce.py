@@ -13,7 +13,7 @@ from stacx.reproduction import EXPERIMENTS, SUITES, Reference, Suite, Task
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "stacx reproduce needs NAME, the experiment"),
+        ([], "stacx reproduce needs NAME, one of learning-curves, per-domain"),
         (["abblation"], "unknown experiment 'abblation': use learning-curves, "),
         (["abblation"], "; did you mean ablation?"),
         (["ablation", "--suite", "atari"], "unknown suite 'atari': use classic, minatar, "),
@@ -22,7 +22,7 @@ from stacx.reproduction import EXPERIMENTS, SUITES, Reference, Suite, Task
         (["adaptivity", "--num-seeds", "0"], "--num-seeds must be positive, not 0"),
         (["ablation", "--jobs", "0"], "--jobs must be positive, not 0"),
         (["ablation", "--seeds", "3"], "did you mean --num-seeds?"),
-        (["ablation", "--num-seeds", "x"], "invalid"),
+        (["ablation", "--num-seeds", "x"], "--num-seeds 'x' is not a whole number"),
         (["runtime", "--jobs", "2"], "--jobs 2 would spoil runtime"),
         (["ablation", "--output", "here"], "--output here is not empty"),
         (["ablation", "--output", "x" * 300], "cannot use --output xxx"),

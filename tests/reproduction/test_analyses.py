@@ -143,6 +143,7 @@ def test_times_are_held_against_impalas(tmp_path):
     assert rows["stacx"]["minutes"] == pytest.approx(5 / 60)
     assert rows["stacx"]["paper"] == pytest.approx(84 / 70)
     assert rows["impala"]["ratio"] == 1.0
+    assert rows["stac"]["lower quartile"] == rows["stac"]["upper quartile"] == 500.0
     assert len(plan.tasks) == 1
 
 
@@ -154,7 +155,17 @@ def test_metaparameters_end_where_they_end(tmp_path):
     assert len(rows) == 2 * len(Config(agent="stacx").tuned) * 3
     for row in rows:
         assert row["end, median"] == pytest.approx(0.9)
-        assert row["start"] == pytest.approx(0.9855)
+        assert row["start"] == pytest.approx(0.99, abs=1e-4)
+
+
+def test_what_never_moves_is_said(tmp_path):
+    plan = plan_of(EXPERIMENTS["adaptivity"], tiny_suite(), tmp_path, seeds=1)
+    start = 1 / (1 + np.exp(-4.6))
+    write_all(plan, extra={"meta/alpha/0": float(np.float32(start))})
+    texts = said(analyses.adaptivity(plan.results()))
+    assert texts["gamma of head 1 at the end"].endswith("outer 0.99)")
+    assert "in 2 of 2 tasks it never moves" in texts["alpha of head 1 at the end"]
+    assert "moves" not in texts["alpha of head 2 at the end"]
 
 
 def test_the_share_kept_is_of_well_set_impala(tmp_path):

@@ -69,6 +69,17 @@ def test_runs_are_made_and_say_so(plan_with):
         assert 0.1 < run.seconds() < 20
 
 
+def test_what_is_left_follows_how_long_runs_took(plan_with):
+    """Each run takes a sleep of a tenth of a second and its start, and was estimated at an hour."""
+    plan, said = plan_with("a", "b", "c"), []
+    executor = Executor(CPU, 1, said.append, program=PROGRAM)
+    executor.make([Work(run, 3600.0) for run in plan.runs], StopRequest())
+    left = [line.partition("; about ")[2] for line in said if "complete in" in line]
+    assert left[0].endswith(" s left")
+    assert left[1].endswith(" s left")
+    assert left[2] == ""
+
+
 def test_what_is_complete_is_not_made_again(plan_with):
     plan = plan_with("a", "b")
     make(plan)

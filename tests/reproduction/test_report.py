@@ -116,19 +116,19 @@ def test_it_says_what_was_run_and_how(report):
 def test_what_is_incomplete_stands_first(report):
     text, _ = report(ANALYSIS, complete=False, failing=True)
     page = Page(text).text
-    assert "Incomplete: 3 of 4 runs" in page
-    assert page.index("Incomplete") < page.index("The paper and here")
+    assert "Not complete: 3 of 4 runs" in page
+    assert page.index("Not complete") < page.index("The paper and here")
     assert "Catch-bsuite stac: interrupted at 50%" in page
     assert "CartPole-v1 impala: to do; failed: <b>it broke</b>" in page
 
 
 def test_nothing_is_incomplete_when_all_is_complete(report):
-    assert "Incomplete" not in report(ANALYSIS)[0]
+    assert "Not complete" not in report(ANALYSIS)[0]
 
 
 def test_without_anything_complete_there_still_is_a_page(report):
     text, _ = report(complete=False)
-    assert "Incomplete" in Page(text).text
+    assert "Not complete" in Page(text).text
 
 
 @pytest.mark.parametrize(

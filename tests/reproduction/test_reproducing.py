@@ -102,7 +102,7 @@ def test_failures_are_told_after_the_report(carry_out, tmp_path):
         carry_out("failing", "b")
     assert "1 of 2 runs failed (Catch-bsuite failing)" in message_of(caught)
     text = (tmp_path / "out" / "report.html").read_text()
-    assert "Incomplete: 1 of 2 runs" in text
+    assert "Not complete: 1 of 2 runs" in text
     assert "stacx: the disk is full" in text
     carry_out_state = plan_of(
         experiment_with("failing", "b"), tiny_suite(envs=["gymnax:Catch-bsuite"]), tmp_path / "out"
@@ -129,7 +129,7 @@ def test_a_signal_leaves_a_report_and_says_how_to_go_on(carry_out, tmp_path, num
     message = message_of(caught)
     assert f"stopped by {number.name} with 1 of 3 runs complete" in message
     assert message.endswith(f"the same command goes on: {shlex.join(['python', *sys.argv])}")
-    assert "Incomplete: 2 of 3 runs" in (tmp_path / "out" / "report.html").read_text()
+    assert "Not complete: 2 of 3 runs" in (tmp_path / "out" / "report.html").read_text()
 
 
 def refused(carry_out, *names, **options):
@@ -141,7 +141,7 @@ def refused(carry_out, *names, **options):
 def test_the_output_of_another_experiment_is_left_alone(carry_out):
     carry_out("a")
     message = refused(carry_out, "a", num_seeds=3)
-    assert "holds another experiment (num_seeds 2, not 3): choose another" in message
+    assert "holds this experiment with 2 seeds: go on with --num-seeds 2" in message
 
 
 def test_other_peoples_directories_are_left_alone(carry_out, tmp_path):
@@ -198,6 +198,21 @@ def test_what_measures_time_runs_alone(carry_out):
     experiment = experiment_with("a", "b", one_at_a_time=True)
     assert "--jobs 2 would spoil made-up" in refused(carry_out, experiment=experiment, jobs=2)
     carry_out(experiment=experiment)
+
+
+@pytest.mark.parametrize(("load", "warned"), [(0.1, False), (1.7, True)])
+def test_a_busy_machine_is_told_where_time_is_measured(
+    carry_out, monkeypatch, capsys, load, warned
+):
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    carry_out(experiment=experiment_with("a", one_at_a_time=True))
+    assert ("other processes keep 1.7 cores busy" in capsys.readouterr().out) is warned
+
+
+def test_a_busy_machine_does_not_matter_elsewhere(carry_out, monkeypatch, capsys):
+    monkeypatch.setattr(os, "getloadavg", lambda: (9.0, 0.0, 0.0))
+    carry_out("a")
+    assert "cores busy" not in capsys.readouterr().out
 
 
 def test_two_at_once_on_one_directory_are_refused(carry_out, tmp_path):

@@ -23,6 +23,11 @@ _BOX = re.compile("[\u2500-\u257f]")
 _MAY_BE_NONE = {
     flag_of(field.name) for field in dataclasses.fields(Config) if "| None" in str(field.type)
 }
+_NO_NUMBER = {
+    "invalid literal for int() with base 10:": "whole number",
+    "could not convert string to float:": "number",
+}
+"""What Python says, and what was expected."""
 _MULTIPLES = {"k": 1e3, "K": 1e3, "m": 1e6, "M": 1e6, "b": 1e9, "B": 1e9, "G": 1e9}
 
 
@@ -95,11 +100,22 @@ def _one_line(box: str) -> str:
     hint = re.search(r"Perhaps you meant:\W*(--[\w-]+)", _BOX.sub("", box))
     text = " ".join(sentence for sentence in sentences if sentence)
     text = re.sub(r"^Error parsing \w+: ", "", text)  # not of a flag: what follows names it
+    text = _plain_number(text)
     missing = re.match(r"Missing from (stacx \w+): ((?:--\S+ )?\S+) (.*)\. \(required\)$", text)
     if missing:
         command, name, meaning = missing.groups()
         text = f"{command} needs {name}, {meaning[0].lower()}{meaning[1:]}"
     return text + (f"; did you mean {hint.group(1)}?" if hint else "")
+
+
+def _plain_number(text: str) -> str:
+    """The same, where a flag's value is no number, without Python's own words for it."""
+    flag = re.match(r"Error parsing (--\S+): ", text)
+    for words, kind in _NO_NUMBER.items():
+        value = re.search(re.escape(words) + r" '([^']*)'", text)
+        if flag and value:
+            return f"{flag[1]} {value[1]!r} is not a {kind}"
+    return text
 
 
 def take_options(arguments: Sequence[str], names: Sequence[str]) -> dict[str, str]:

@@ -18,13 +18,12 @@ from stacx.errors import ConfigError
 class Arguments:
     """Train the runs of an experiment of the paper, and write figures, tables and a report.
 
-    What is complete is skipped, what was interrupted goes on. Experiments: learning-curves,
-    per-domain, ablation, robustness-gamma, robustness-value-weight, robustness-init, adaptivity,
-    two-alphas, runtime, started-wrong (docs/guide.md).
+    What is complete is skipped, what was interrupted goes on (docs/guide.md).
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
-    """The experiment."""
+    """One of learning-curves, per-domain, ablation, robustness-gamma, robustness-value-weight,
+    robustness-init, adaptivity, two-alphas, runtime or started-wrong."""
     scale: str = "small"
     """small, medium or paper: how many steps, tasks and seeds."""
     suite: str = "classic"

@@ -35,6 +35,8 @@ PAPER_MINUTES = {"impala": 70.0, "stac": 71.0, "impala-aux": 83.0, "stacx": 84.0
 """Table 4, Atari on TPUs."""
 PAPER_MINUTES_GPU = {"impala": 105.0, "stac": 129.0, "impala-aux": 106.0, "stacx": 133.0}
 """Table 4, where a GPU learns."""
+_STILL = 1e-6
+"""What single precision makes of a metaparameter that stays where it starts."""
 _LOST, _RECOVERED = 0.6, 0.95
 """Shares of well-set IMPALA's score."""
 
@@ -173,7 +175,7 @@ def adaptivity(results: Results) -> Analysis:
         rows,
     )
     comparisons = [
-        Comparison("gamma of head 1 at the end", "0.995, the outer value", _end(rows, "gamma", 1)),
+        Comparison("gamma of head 1 at the end", "its outer value, 0.995", _end(rows, "gamma", 1)),
         Comparison("gamma of head 2 at the end", "often lower", _end(rows, "gamma", 2)),
         Comparison("alpha of head 1 at the end", "lower than at first", _end(rows, "alpha", 1)),
         Comparison("alpha of head 2 at the end", "lower than at first", _end(rows, "alpha", 2)),
@@ -227,22 +229,27 @@ def runtime(results: Results) -> Analysis:
                 seconds / whole if seconds and whole else None,
                 rates[name],
                 rates["impala"] / rates[name] if baseline else None,
+                *_quartiles_of_rate(cell.data),
                 PAPER_MINUTES[name] / PAPER_MINUTES["impala"],
                 PAPER_MINUTES_GPU[name] / PAPER_MINUTES_GPU["impala"],
             )
         )
     table = Table(
         "runtime",
-        f"{task.env}: minutes of whole runs, with start and compilation, all seeds; median of the "
-        "metrics' steps per second; and times as a multiple of IMPALA's, of the runs, of a step, "
-        "and in the paper's Table 4 on TPUs and with a learner on a GPU.",
-        ("agent", "minutes", "ratio", "steps/s", "ratio by steps/s", "paper", "paper, GPU learner"),
+        f"{task.env}: minutes of all processes of a run, all seeds, with start and compilation "
+        "(again after an interruption); median of the metrics' steps per second; times as a "
+        "multiple of IMPALA's, of the runs and of a step; the quartiles of steps per second; and "
+        "the multiples of the paper's Table 4, on TPUs and with a learner on a GPU.",
+        (
+            *("agent", "minutes", "ratio", "steps/s", "ratio by steps/s", "lower quartile"),
+            *("upper quartile", "paper", "paper, GPU learner"),
+        ),
         rows,
     )
     comparisons = [
         Comparison(
             f"time of {row[0]} / IMPALA's",
-            f"{row[5]:.2f} (TPU), {row[6]:.2f} (GPU learner)",
+            f"{row[-2]:.2f} (TPU), {row[-1]:.2f} (GPU learner)",
             "no run of IMPALA" if row[4] is None else f"{row[4]:.2f} by steps per second",
         )
         for row in rows
@@ -314,6 +321,11 @@ def perturbed_name(agent: str, setting: str, value: float | str) -> str:
 def logit(probability: float) -> float:
     """The inverse of the sigmoid."""
     return math.log(probability / (1 - probability))
+
+
+def sigmoid(number: float) -> float:
+    """The inverse of the logit."""
+    return 1 / (1 + math.exp(-number))
 
 
 def recoveries(kept: Mapping[tuple[str, str], float], agent: str) -> tuple[int, int]:
@@ -411,9 +423,10 @@ def _ends(task: Task, run: RunData) -> list[tuple[Any, ...]]:
     rows = []
     for name in run.config.tuned:
         outer, unit = run.config.outer_value(name), run.config.scale(name)
+        start = run.config.initial_value(name) or sigmoid(run.config.initial_logit)
         for head in range(run.config.heads):
             values = run.series(f"meta/{name}/{head}") / (unit or math.nan)
-            start, end = np.median(values[:, 0]), values[:, -1]
+            end = values[:, -1]
             numbers = (outer, start, np.median(end), end.min(), end.max())
             rows.append((task.name, name, head + 1, *map(float, numbers)))
     return rows
@@ -421,12 +434,18 @@ def _ends(task: Task, run: RunData) -> list[tuple[Any, ...]]:
 
 def _end(rows: Sequence[tuple[Any, ...]], name: str, head: int) -> str:
     """The median over tasks of a metaparameter's end, and its extremes."""
-    ends = [row[5] for row in rows if row[1] == name and row[2] == head]
+    of_head = [row for row in rows if row[1] == name and row[2] == head]
+    ends = [row[5] for row in of_head]
     if not ends:
         return "nothing is complete"
-    middle = plain_statistics.median(ends)
+    outer = " and ".join(f"{value:g}" for value in sorted({row[3] for row in of_head}))
+    middle, tasks = plain_statistics.median(ends), count(len(ends), "task")
     span = f"{min(ends):.4f} to {max(ends):.4f}"
-    return f"{middle:.4f} (median of {count(len(ends), 'task')}; {span})"
+    text = f"{middle:.4f} (median of {tasks}; {span}; outer {outer})"
+    still = sum(row[6] == row[7] and abs(row[4] - row[6]) < _STILL for row in of_head)
+    if still:
+        text += f"; in {still} of {tasks} it never moves, as alpha of a head that is on-policy"
+    return text
 
 
 def _trace(cell: Cell) -> Any:
@@ -436,6 +455,12 @@ def _trace(cell: Cell) -> Any:
 def _median_rate(run: RunData) -> float:
     """Environment steps per second: the median over lines and seeds."""
     return float(np.nanmedian(run.series("steps_per_second")))
+
+
+def _quartiles_of_rate(run: RunData) -> tuple[float, float]:
+    """The quartiles of the same."""
+    low, high = np.nanquantile(run.series("steps_per_second"), (0.25, 0.75))
+    return float(low), float(high)
 
 
 def _kept(cells: Mapping[str, Cell], name: str) -> tuple[float, float | None, float | None]:

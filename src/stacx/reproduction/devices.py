@@ -69,6 +69,14 @@ def find_machine() -> Machine:
     return Machine(platform, tuple(kinds), usable_cores())
 
 
+def busy_cores() -> float:
+    """How many cores were busy over the last minute: the load average; 0 where there is none."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return 0.0
+
+
 def usable_cores() -> int:
     """Of those of the machine, what this process may use."""
     if hasattr(os, "sched_getaffinity"):

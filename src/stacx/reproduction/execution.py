@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -81,6 +82,7 @@ class Executor:
         self._ended = 0
         self._began = 0.0
         self._told_to_wait = False
+        self._paces: list[float] = []  # times that complete runs took, by what was estimated
 
     def make(self, work: Iterable[Work], request: StopRequest) -> list[Failure]:
         """All runs, or those that end before a signal comes; returns what failed."""
@@ -145,25 +147,25 @@ class Executor:
             run.add_seconds(time.monotonic() - child.began)
             head = f"[{self._ended}/{self._total}] {run.label}"
             if code == 0:
-                took = duration(time.monotonic() - child.began)
-                self._say(f"{head} complete in {took}{self._remaining()}")
+                took = time.monotonic() - child.began
+                self._paces.append(took / max(child.work.seconds, _LOOK_SECONDS))
+                self._say(f"{head} complete in {duration(took)}{self._remaining()}")
             else:
                 failure = Failure(run, code, last_line(run.log))
                 self._say(f"{head} FAILED ({describe(code)}): {failure.last_line}; see {run.log}")
                 yield failure
 
     def _remaining(self) -> str:
-        """An estimate for what is left of everything."""
-        now = time.monotonic()
+        """An estimate for what is left of everything, by how long the complete runs took."""
+        now, pace = time.monotonic(), statistics.median(self._paces)
         running = [
-            max(0.0, child.work.seconds - (now - child.began)) for child in self._children.values()
+            max(0.0, child.work.seconds * pace - (now - child.began))
+            for child in self._children.values()
         ]
-        left = [work.seconds for work in self._waiting] + running
+        left = [work.seconds * pace for work in self._waiting] + running
         if not sum(left):
             return ""
-        every = [*self._waiting, *(child.work for child in self._children.values())]
-        cores = cores_of([work.run for work in every])
-        return f"; about {duration(in_all(left, self._jobs, cores))} left"
+        return f"; about {duration(in_all(left, self._jobs, cores_each=1))} left"
 
     def _stop_children(self) -> None:
         """Tells every child once, and waits a while; they write checkpoints."""

@@ -135,7 +135,7 @@ def _incomplete(plan: Plan, failures: Sequence[Failure]) -> str:
             text += f"; failed: {_text(failure.last_line)} ({_text(run.log)})"
         items.append(f"<li>{text}</li>")
     return (
-        f'<div class="warning"><h2>Incomplete: {len(missing)} of '
+        f'<div class="warning"><h2>Not complete: {len(missing)} of '
         f"{_plural(len(plan.runs), 'run')}</h2>\n<p>What follows has only the variants and tasks "
         "of which all seeds are complete, and averages only the tasks of which all variants are. "
         "The same command goes on.</p>\n"

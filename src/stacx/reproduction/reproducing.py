@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stacx.errors import ConfigError, Interrupted, StacxError
 from stacx.reproduction import statistics
-from stacx.reproduction.devices import Machine, find_machine
+from stacx.reproduction.devices import Machine, busy_cores, find_machine
 from stacx.reproduction.estimates import duration, in_all
 from stacx.reproduction.execution import PROGRAM, Executor, Failure, Work, cores_of, still_to_do
 from stacx.reproduction.experiments import EXPERIMENTS, Experiment
@@ -24,6 +24,8 @@ from stacx.runs.directory import exclusive
 from stacx.runs.signals import stop_on_signals
 
 _MARK = "experiment.json"
+_BUSY = 0.5
+"""Cores that others keep busy, above which a measurement of time is not to be trusted."""
 _MOST_NAMED = 5
 """Failures that the last line names; the report has all."""
 
@@ -76,6 +78,8 @@ def reproduce(
             f"--jobs {jobs} would spoil {experiment.name}, which measures time: leave it out"
         )
     work = _announce(plan, at_once, say)
+    if experiment.one_at_a_time and work and (load := busy_cores()) > _BUSY:
+        say(f"other processes keep {load:.1f} cores busy: what is measured will be too slow")
     if dry_run:
         return None
     mark = _claim(plan)
@@ -175,6 +179,13 @@ def _check_output(folder: Path, identity: dict[str, object]) -> None:
         there = json.loads(mark.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {mark}: {error}") from error
+    if isinstance(there, dict) and there | {"num_seeds": identity["num_seeds"]} == identity:
+        seeds = there.get("num_seeds")
+        if seeds != identity["num_seeds"]:
+            raise ConfigError(
+                f"--output {folder} holds this experiment with {seeds} seeds: go on with "
+                f"--num-seeds {seeds}, or choose another"
+            )
     if there != identity:
         different = [
             f"{key} {there.get(key) if isinstance(there, dict) else there}, not {value}"
