@@ -45,6 +45,12 @@ def test_a_signal_is_acknowledged_once_and_at_once(received, capfd, quiet):
     assert capfd.readouterr().err == ("" if quiet else line)
 
 
+def test_the_words_can_be_the_callers(received, capfd):
+    with stop_on_signals(notice="soon"):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert capfd.readouterr().err == "stacx: soon\n"
+
+
 def test_the_word_comes_while_a_long_call_of_c_lasts(received, monkeypatch):
     """Such as XLA's compiler; handlers of Python run after it."""
     words = []

@@ -26,6 +26,7 @@ from stacx.runs.signals import stop_on_signals
 _MARK = "experiment.json"
 _BUSY = 0.5
 """Cores that others keep busy, above which a measurement of time is not to be trusted."""
+_NOTICE = "stopping; each run writes a checkpoint first, or finishes compiling and leaves"
 _MOST_NAMED = 5
 """Failures that the last line names; the report has all."""
 
@@ -84,7 +85,7 @@ def reproduce(
         return None
     mark = _claim(plan)
     with exclusive(mark, f"another stacx reproduce works on {plan.output}"):
-        with stop_on_signals(quiet=quiet) as request:
+        with stop_on_signals(quiet=quiet, notice=_NOTICE) as request:
             failures = Executor(machine, at_once, say, program=program).make(work, request)
         report = _report(plan, machine, failures, say)
     if request.signum is not None:

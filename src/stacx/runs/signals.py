@@ -12,7 +12,7 @@ from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _END = 0  # no signal has this number
-_NOTICE = b"stacx: stopping after the current chunk; a checkpoint will be written\n"
+_NOTICE = "stopping after the current chunk; a checkpoint will be written"
 
 
 class StopRequest:
@@ -22,10 +22,10 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signals(*, quiet: bool = False) -> Iterator[StopRequest]:
+def stop_on_signals(*, quiet: bool = False, notice: str = _NOTICE) -> Iterator[StopRequest]:
     """Turns the first SIGINT or SIGTERM into a request; a second one acts at once.
 
-    The standard error says so, unless `quiet`. Outside the main thread, where Python takes no
+    The standard error has `notice`, unless `quiet`. Outside the main thread, where Python takes no
     signals, the request never comes.
     """
     request = StopRequest()
@@ -47,14 +47,14 @@ def stop_on_signals(*, quiet: bool = False) -> Iterator[StopRequest]:
     for number in previous:
         signal.signal(number, on_signal)
     try:
-        with contextlib.nullcontext() if quiet else _notice():
+        with contextlib.nullcontext() if quiet else _acknowledged(notice):
             yield request
     finally:
         restore()
 
 
 @contextmanager
-def _notice() -> Iterator[None]:
+def _acknowledged(notice: str) -> Iterator[None]:
     """Acknowledges the first signal from a thread of its own.
 
     Python runs a handler only when the main thread returns from a compiled program, or from its
@@ -68,7 +68,7 @@ def _notice() -> Iterator[None]:
         while numbers := set(os.read(reader, 64)) - {_END}:
             if numbers & set(_SIGNALS):
                 with contextlib.suppress(OSError):
-                    os.write(2, _NOTICE)
+                    os.write(2, f"stacx: {notice}\n".encode())
                 return
 
     thread = threading.Thread(target=wait, daemon=True)
