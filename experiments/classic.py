@@ -44,7 +44,6 @@ TASKS = {
     "acrobot": Task("gymnax:Acrobot-v1", 2_000_000),
     "memory": Task("gymnax:MemoryChain-bsuite", 500_000),
     "memory-feedforward": Task("gymnax:MemoryChain-bsuite", 500_000, settings={"lstm_size": 0}),
-    "breakout": Task("gymnax:Breakout-MinAtar", 10_000_000, seeds=2),
 }
 
 

@@ -215,3 +215,13 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path):
     of_stac = next(c for c in comparisons if c.quantity.startswith("stac,"))
     assert "389" in of_stac.paper
     assert 300 < float(of_stac.ours.split()[1]) < 500
+
+
+def test_only_what_is_drawn_is_named(tmp_path):
+    plan = plan_of(EXPERIMENTS["learning-curves"], tiny_suite(), tmp_path)
+    for run in plan.runs:
+        if run.variant in ("impala", "stacx"):
+            write_run(run, lambda seed: 4.0)
+    figure = figures.task_curves(plan.results())
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["impala", "stacx"]

@@ -58,7 +58,8 @@ def task_curves(results: Results) -> Figure:
     """A panel for each task: the mean return over seeds, within half a standard deviation."""
     tasks = [task for task in results.tasks if results.of_task(task)]
     figure, panels = _grid(len(tasks), width=3.4, height=2.5, columns=3)
-    styles = line_styles(results.variants)
+    drawn = {name for task in tasks for name in results.of_task(task)}
+    styles = {n: style for n, style in line_styles(results.variants).items() if n in drawn}
     for index, (axes, task) in enumerate(zip(panels, tasks, strict=True)):
         for name, cell in results.of_task(task).items():
             _draw_returns(axes, cell, styles[name])

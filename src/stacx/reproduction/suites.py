@@ -224,7 +224,7 @@ SUITES: dict[str, Suite] = {
                 "paper": _tasks(_MINATAR, 10_000_000),
             },
             {"small": 5, "medium": 10, "paper": 10},
-            "what IMPALA, or a published agent, reaches",
+            "what a published agent reaches; on Seaquest IMPALA",
             "MinAtar is not in the paper; 10M steps are what MinAtar papers report.",
         ),
         Suite("atari5", _atari(_ATARI5), _THREE, "a person", _ATARI_NOTE),
