@@ -63,17 +63,25 @@ def test_robustness_counts_tasks_times_values(tmp_path):
 
     plan = plan_of(EXPERIMENTS["robustness-gamma"], tiny_suite(), tmp_path)
     write_all(plan, level)
-    cells, better = said(analyses.robustness_of_gamma(plan.results())).values()
+    cells, better, apart, _ = said(analyses.robustness_of_gamma(plan.results())).values()
     assert cells == "40% (4 of 10)"
     assert better == "40% (40% to 40%)"
+    assert apart == "STACX 4, IMPALA 6"
 
 
 def test_cells_that_are_equal_are_named():
     ones, twos = np.ones(2), np.array([2.0, 2.0])
     ours, theirs = {"a": twos, "b": ones, "c": ones}, {"a": ones, "b": ones, "d": ones}
-    (cells, better) = analyses._wins(ours, theirs, "72 %")
+    cells, better, apart, means = analyses._wins(ours, theirs, "72 %")
     assert cells.ours == "50% (1 of 2, and 1 equal)"
     assert better.ours.startswith("75%")
+    assert apart.ours == "STACX 1, IMPALA 0"
+    assert means.ours.startswith("STACX 150% (150% to 150%), IMPALA 100%")
+
+
+def test_cells_that_overlap_are_not_apart():
+    ours, theirs = {"a": np.array([1.0, 3.0])}, {"a": np.array([0.0, 2.0])}
+    assert analyses._wins(ours, theirs, "")[2].ours == "STACX 0, IMPALA 0"
     (nothing,) = analyses._wins({}, theirs, "72 %")
     assert nothing.ours == "no cell is complete"
 

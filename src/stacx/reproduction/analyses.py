@@ -116,7 +116,11 @@ def _wins(
     theirs: Mapping[Any, Float[np.ndarray, " K"]],
     paper: str,
 ) -> list[Comparison]:
-    """In how many of the cells that both have STACX's mean is above IMPALA's, and how surely."""
+    """In how many of the cells that both have STACX's mean is above IMPALA's, and how surely.
+
+    Where both reach the top, that is chance; so also in how many cells every run of one is above
+    every run of the other, and the mean of all cells.
+    """
     both = [key for key in ours if key in theirs]
     cells = "cells in which STACX's mean is above IMPALA's"
     if not both:
@@ -124,16 +128,30 @@ def _wins(
     wins = sum(bool(ours[key].mean() > theirs[key].mean()) for key in both)
     ties = sum(bool(ours[key].mean() == theirs[key].mean()) for key in both)
     and_ties = f", and {ties} equal" if ties else ""
-    better = statistics.probability_of_improvement(
-        np.stack([ours[key] for key in both], axis=1),
-        np.stack([theirs[key] for key in both], axis=1),
-    )
+    above = sum(bool(ours[key].min() > theirs[key].max()) for key in both)
+    below = sum(bool(ours[key].max() < theirs[key].min()) for key in both)
+    scores = {
+        agent: np.stack([of_agent[key] for key in both], axis=1)
+        for agent, of_agent in (("STACX", ours), ("IMPALA", theirs))
+    }
+    better = statistics.probability_of_improvement(scores["STACX"], scores["IMPALA"])
+    means = statistics.aggregates(scores)
     return [
         Comparison(cells, paper, f"{wins / len(both):.0%} ({wins} of {len(both)}{and_ties})"),
         Comparison(
             "probability that a run of STACX is above one of IMPALA, over cells",
             "not in the paper",
             with_bounds(better),
+        ),
+        Comparison(
+            "cells in which all runs of one are above all of the other's",
+            "not in the paper",
+            f"STACX {above}, IMPALA {below}",
+        ),
+        Comparison(
+            "mean normalised score of all cells",
+            "not in the paper",
+            ", ".join(f"{agent} {with_bounds(means[agent]['mean'])}" for agent in scores),
         ),
     ]
 
