@@ -1,6 +1,7 @@
 """`stacx reproduce`: bad input, the list, and one experiment from end to end."""
 
 import dataclasses
+import json
 
 import pytest
 from tiny_runs import TINY, contents
@@ -36,6 +37,28 @@ def test_bad_input_is_one_line_and_changes_nothing(
     (tmp_path / "here" / "file").write_text("")
     before = contents(tmp_path)
     assert main(["reproduce", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["adaptivity"], "(experiment ablation, not adaptivity): choose another"),
+        (["ablation", "--suite", "minatar"], "(suite classic, not minatar): choose another"),
+        (["ablation", "--scale", "medium"], "(scale small, not medium): choose another"),
+        (["ablation", "--num-seeds", "5"], "holds this experiment with 4 seeds: go on with"),
+    ],
+)
+def test_the_output_of_something_else_is_left_alone(arguments, message, tmp_path, capsys):
+    there = {"experiment": "ablation", "suite": "classic", "scale": "small", "num_seeds": 4}
+    (tmp_path / "experiment.json").write_text(json.dumps(there))
+    before = contents(tmp_path)
+    given = ["--num-seeds", "4", *arguments[1:], "--output", str(tmp_path)]
+    assert main(["reproduce", arguments[0], *given]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert message in err
@@ -85,5 +108,5 @@ def test_an_experiment_from_end_to_end(monkeypatch, tmp_path, capsys, compile_ca
     out = capsys.readouterr().out
     assert "[2/2]" in out
     assert f"report: {output / 'report.html'}" in out
-    assert "Incomplete" not in (output / "report.html").read_text()
+    assert "Not complete" not in (output / "report.html").read_text()
     assert (output / "runs" / "Catch-bsuite" / "impala" / "metrics.jsonl").exists()

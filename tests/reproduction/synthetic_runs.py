@@ -56,13 +56,14 @@ def write_run(run, final, *, share=1.0, extra=None, rate=1000.0):
                 }
             )
     directory.append_metrics(lines)
-    run.add_seconds(2000 / rate)
+    run.add_process(2000 / rate, "a made-up machine")
 
 
 def _metaparameters(config, progress):
     """What is tuned moves from 0.99 to 0.9; loss weights as fractions of their outer values."""
     values = {}
-    for name, outer in config.outer_values().items():
+    for name in config.reported:
+        outer = config.outer_value(name)
         inner = 0.99 - 0.09 * progress
         used = inner * (outer if name.startswith("g_") else 1.0) if name in config.tuned else outer
         values |= {f"meta/{name}/{head}": used for head in range(config.heads)}

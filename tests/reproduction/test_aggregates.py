@@ -51,11 +51,18 @@ def test_the_same_scores_give_the_same_intervals_and_leave_numpy_alone():
     assert statistics.aggregates({"a": SCORES}) == first
 
 
-def test_a_curve_is_the_iqm_at_every_point():
+@pytest.mark.parametrize(
+    ("kind", "statistic"),
+    [
+        ("iqm", lambda scores: scipy.stats.trim_mean(scores, 0.25, axis=None)),
+        ("median", lambda scores: np.median([task.mean() for task in scores.T])),
+        ("mean", np.mean),
+    ],
+)
+def test_a_curve_is_a_statistic_at_every_point(kind, statistic):
     curves = np.random.default_rng(1).normal(size=(4, 3, 6))
-    value, low, high = statistics.iqm_curves({"a": curves})["a"]
-    expected = [scipy.stats.trim_mean(curves[..., i], 0.25, axis=None) for i in range(6)]
-    np.testing.assert_allclose(value, expected)
+    value, low, high = statistics.curves({"a": curves}, kind)["a"]
+    np.testing.assert_allclose(value, [statistic(curves[..., i]) for i in range(6)])
     assert (low <= value).all()
     assert (value <= high).all()
 

@@ -80,6 +80,17 @@ def test_what_is_left_follows_how_long_runs_took(plan_with):
     assert left[2] == ""
 
 
+def test_a_run_that_cannot_be_started_stops_no_other(plan_with):
+    """Its log's place is a directory."""
+    plan, said = plan_with("a", "b"), []
+    plan.runs[0].log.mkdir(parents=True)
+    (failure,) = make(plan, said, jobs=1)
+    assert failure.run == plan.runs[0]
+    assert "cannot be started" in failure.last_line
+    assert "a FAILED: cannot be started" in said[0]
+    assert plan.runs[1].state() is State.COMPLETE
+
+
 def test_what_is_complete_is_not_made_again(plan_with):
     plan = plan_with("a", "b")
     make(plan)

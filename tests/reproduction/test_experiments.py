@@ -7,7 +7,6 @@ import pytest
 
 from stacx.agents import METAPARAMETERS
 from stacx.config import Config
-from stacx.errors import ConfigError
 from stacx.reproduction.experiments import EXPERIMENTS, Variant
 from stacx.reproduction.suites import SCALES, SUITES
 
@@ -23,7 +22,6 @@ VARIANTS = {
     "runtime": 4,
     "started-wrong": 19,
 }
-ONE_ALPHA = sorted(set(EXPERIMENTS) - {"two-alphas"})
 CATCH = SUITES["classic"].tasks["small"][0]
 
 
@@ -45,7 +43,7 @@ def test_every_experiment_has_its_variants():
     assert counts == VARIANTS
 
 
-@pytest.mark.parametrize("name", ONE_ALPHA)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 @pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 def test_every_variant_is_a_config_everywhere_and_they_differ(name, suite):
     for scale in SCALES:
@@ -57,10 +55,6 @@ def test_every_variant_is_a_config_everywhere_and_they_differ(name, suite):
 
 
 def test_two_alphas_tune_21_metaparameters():
-    try:
-        Config(tune="alpha_rho,alpha_c")
-    except ConfigError:
-        pytest.skip("this version tunes one alpha")
     config = of("two-alphas")["stacx-two-alphas"]
     assert len(config.tuned) * config.heads == 21
 

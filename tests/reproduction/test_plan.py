@@ -132,9 +132,11 @@ def test_a_run_with_other_settings_is_not_taken_for_this_one(run, tmp_path):
 def test_times_add_up_over_resumptions(run):
     run.directory.mkdir(parents=True)
     assert run.seconds() is None
-    run.add_seconds(2.5)
-    run.add_seconds(4.0)
-    assert run.seconds() == 6.5
+    run.add_process(2.5, "here")
+    run.add_process(4.0, "there")
+    run.add_process(1.0, "here")
+    assert run.seconds() == 7.5
+    assert run.made_on() == ("here", "there")
     run.timing.write_text("{")
     assert run.seconds() is None
 
@@ -170,6 +172,7 @@ def test_a_cell_without_any_episode_is_none(tmp_path):
     results = plan.results()
     assert (plan.runs[0].task.env, "impala") not in results.cells
     assert len(results.cells) == 3
+    assert results.without_score == ["Catch-bsuite impala"]
 
 
 def test_seconds_that_cannot_be_written_cost_no_run(run, monkeypatch):
@@ -177,7 +180,7 @@ def test_seconds_that_cannot_be_written_cost_no_run(run, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    run.add_seconds(3.0)
+    run.add_process(3.0, "here")
     assert run.seconds() is None
 
 

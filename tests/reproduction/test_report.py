@@ -48,7 +48,7 @@ class Page(HTMLParser):
 def report(tmp_path):
     """A function from an analysis to the page and the plan it is about."""
 
-    def write(analysis=NOTHING, *, complete=True, failing=False):
+    def write(analysis=NOTHING, *, complete=True, failing=False, without_score=()):
         plan = plan_of(experiment_of("impala", "stac"), tiny_suite(), tmp_path)
         if complete:
             write_all(plan)
@@ -63,6 +63,7 @@ def report(tmp_path):
         command = "stacx reproduce <x> --seeds 2"
         file = tmp_path / "report.html"
         options = {"machine": MACHINE, "command": command, "failures": failures}
+        options |= {"without_score": without_score}
         write_report(file, plan, analysis, pictures, **options)
         return file.read_text(), plan
 
@@ -111,6 +112,21 @@ def test_it_says_what_was_run_and_how(report):
     for words in ("2 seeds (0 to 1)", "jax ", "numpy ", "Python 3.", "16 usable cores", "6,400"):
         assert words in page
     assert "The runs took 8 s" in page  # four of two seconds
+    assert "4 runs: a made-up machine" in page
+
+
+def test_every_machine_that_runs_were_made_on_is_listed(report):
+    _, plan = report(ANALYSIS)
+    plan.runs[0].add_process(1.0, "another <machine>")
+    plan.runs[1].timing.unlink()
+    write_report(plan.output / "again.html", plan, Analysis(), [], machine=MACHINE, command="")
+    page = Page((plan.output / "again.html").read_text()).text
+    for words in ("3 runs: a made-up machine", "1 run: another <machine>", "1 run: not made yet"):
+        assert words in page
+
+
+def test_what_is_complete_without_a_score_is_named(report):
+    assert "no episode: Catch <a>." in Page(report(ANALYSIS, without_score=["Catch <a>"])[0]).text
 
 
 def test_what_is_incomplete_stands_first(report):
@@ -123,7 +139,9 @@ def test_what_is_incomplete_stands_first(report):
 
 
 def test_nothing_is_incomplete_when_all_is_complete(report):
-    assert "Not complete" not in report(ANALYSIS)[0]
+    text, _ = report(ANALYSIS)
+    assert "Not complete" not in text
+    assert "no episode" not in text
 
 
 def test_without_anything_complete_there_still_is_a_page(report):

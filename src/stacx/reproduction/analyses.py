@@ -35,6 +35,10 @@ PAPER_MINUTES = {"impala": 70.0, "stac": 71.0, "impala-aux": 83.0, "stacx": 84.0
 """Table 4, Atari on TPUs."""
 PAPER_MINUTES_GPU = {"impala": 105.0, "stac": 129.0, "impala-aux": 106.0, "stacx": 133.0}
 """Table 4, where a GPU learns."""
+_NOTHING = 1e-3
+"""A normalised score that is nobody's merit."""
+_EQUAL = 0.005
+"""Normalised scores that are nearer to each other than that count as equal."""
 _STILL = 1e-6
 """What single precision makes of a metaparameter that stays where it starts."""
 _LOST, _RECOVERED = 0.6, 0.95
@@ -46,12 +50,13 @@ def learning_curves(results: Results) -> Analysis:
     analysis = compare(results, paper=PAPER_SCORES.get(results.suite.name, {}))
     tasks = results.shared_tasks()
     first = aggregate_curves(results, tasks) if tasks else []
-    illustrations = [*first, *analysis.illustrations, *task_curves(results)]
+    tasks_apart = task_curves(results, deviations=0.5, figure="Fig. 2(a)")
+    illustrations = [*first, *analysis.illustrations, *tasks_apart]
     return analysis._replace(illustrations=illustrations)
 
 
 def per_domain(results: Results) -> Analysis:
-    """Figs. 5 to 9: a panel for each task."""
+    """Figs. 5 to 7: a panel for each task; Figs. 8 and 9: improvements over IMPALA by task."""
     best = [
         max(cells, key=lambda name: float(cells[name].scores.mean()))
         for cells in map(results.of_task, results.shared_tasks())
@@ -62,7 +67,41 @@ def per_domain(results: Results) -> Analysis:
         "not counted in the paper",
         f"{ours} of {len(best)}" if best else NO_AVERAGE,
     )
-    return Analysis([comparison], [scores_table(results)], task_curves(results))
+    improvements = {agent: relative_improvements(results, agent) for agent in ("stac", "stacx")}
+    table = Table(
+        "improvement-over-impala",
+        "By how many percent of its absolute value the mean normalised score is above IMPALA's.",
+        ("task", "agent", "improvement, %"),
+        [(task, agent, value) for agent, of in improvements.items() for task, value in of.items()],
+    )
+    drawn = task_curves(results, deviations=1.0, figure="Figs. 5 to 7")
+    if any(improvements.values()):
+        drawn.append(
+            Illustration(
+                "improvement-over-impala",
+                "Mean normalised score, relative improvement over IMPALA, as in Figs. 8 and 9.",
+                figures.relative_bars(
+                    {agent: of for agent, of in improvements.items() if of},
+                    "improvement over IMPALA, %",
+                ),
+            )
+        )
+    return Analysis([comparison], [table, scores_table(results)], drawn)
+
+
+def relative_improvements(results: Results, agent: str) -> dict[str, float]:
+    """(agent - IMPALA) / |IMPALA| of mean normalised scores in percent, for tasks that have both.
+
+    Where IMPALA is at a random policy's score, a share of it is without bounds: left out.
+    """
+    found = {}
+    for task in results.tasks:
+        cells = results.of_task(task)
+        if {agent, "impala"} <= cells.keys():
+            ours, theirs = (float(cells[name].normalised.mean()) for name in (agent, "impala"))
+            if abs(theirs) > _NOTHING:
+                found[task.name] = 100 * (ours - theirs) / abs(theirs)
+    return found
 
 
 def ablation(results: Results) -> Analysis:
@@ -118,18 +157,19 @@ def _wins(
 ) -> list[Comparison]:
     """In how many of the cells that both have STACX's mean is above IMPALA's, and how surely.
 
-    Where both reach the top, that is chance; so also in how many cells every run of one is above
-    every run of the other, and the mean of all cells.
+    Where both reach the top, that is chance: differences of less than `_EQUAL` are none. Also in
+    how many cells every run of one is above every run of the other, and the mean of all cells.
     """
     both = [key for key in ours if key in theirs]
     cells = "cells in which STACX's mean is above IMPALA's"
     if not both:
         return [Comparison(cells, paper, "no cell is complete")]
-    wins = sum(bool(ours[key].mean() > theirs[key].mean()) for key in both)
-    ties = sum(bool(ours[key].mean() == theirs[key].mean()) for key in both)
-    and_ties = f", and {ties} equal" if ties else ""
-    above = sum(bool(ours[key].min() > theirs[key].max()) for key in both)
-    below = sum(bool(ours[key].max() < theirs[key].min()) for key in both)
+    differences = [float(ours[key].mean() - theirs[key].mean()) for key in both]
+    wins = sum(difference > _EQUAL for difference in differences)
+    ties = sum(abs(difference) <= _EQUAL for difference in differences)
+    and_ties = f"; {ties} more are equal within {_EQUAL:g}" if ties else ""
+    above = sum(bool(ours[key].min() > theirs[key].max() + _EQUAL) for key in both)
+    below = sum(bool(ours[key].max() < theirs[key].min() - _EQUAL) for key in both)
     scores = {
         agent: np.stack([of_agent[key] for key in both], axis=1)
         for agent, of_agent in (("STACX", ours), ("IMPALA", theirs))
@@ -178,7 +218,13 @@ def robustness_of_starts(results: Results) -> Analysis:
         figure = figures.grouped_bars(tasks, values, bars, "start of the inner values")
         caption = "Mean of the final scores over seeds, and their standard deviation."
         illustrations = [Illustration("starts", caption, figure)]
-    return Analysis(comparisons, [scores_table(results)], illustrations)
+    usual = perturbed_name("stacx", "all-start", values[0]) if values else ""
+    against_usual = compare(results, baseline=usual)
+    return Analysis(
+        [*comparisons, *against_usual.comparisons],
+        against_usual.tables,
+        [*illustrations, *against_usual.illustrations],
+    )
 
 
 def adaptivity(results: Results) -> Analysis:

@@ -28,9 +28,12 @@ ATARI5_WEIGHTS = {
     "atari:Qbert": 0.0805,
 }
 """Of log10(1 + score in %), refitted from the data of Aitchison et al. 2023 (R^2 0.988)."""
+_NAMES = {"iqm": "IQM", "median": "median", "mean": "mean"}
 _CURVE_POINTS = 40
 _MOST_PROFILES = 7
 """More lines than that cannot be told apart in one panel."""
+_WITH_HEADS = ("stacx", "impala-aux")
+"""How the names of variants with auxiliary heads begin."""
 NO_AVERAGE = "no task has all variants complete"
 
 
@@ -59,9 +62,7 @@ def compare(
         for name in results.variants
     ]
     tables = [_aggregates_table(results, tasks, aggregates)]
-    illustrations = [_aggregate_bars(results, aggregates)]
-    if len(results.variants) <= _MOST_PROFILES:
-        illustrations.append(_profile(results, scores))
+    illustrations = [_aggregate_bars(results, aggregates), _profile(results, scores)]
     if baseline in results.variants:
         improvements = {
             name: statistics.probability_of_improvement(scores[name], scores[baseline])
@@ -84,7 +85,7 @@ def scores_table(results: Results) -> Table:
                     *(task.env, name, raw.size, int(cell.data.env_steps[-1])),
                     *map(float, (raw.mean(), raw.std(), raw.min(), raw.max())),
                     float(cell.normalised.mean()),
-                    " ".join(f"{score:.4g}" for score in raw),
+                    " ".join(f"{score:.7g}" for score in raw),
                 )
             )
     return Table(
@@ -161,21 +162,31 @@ def _improvements(improvements: Mapping[str, statistics.Estimate], baseline: str
 
 
 def aggregate_curves(results: Results, tasks: Sequence[Task]) -> list[Illustration]:
-    """Figs. 2(a) and 3: the IQM over tasks and seeds in training; empty if nothing has ended."""
+    """Figs. 2(a) and 3: scores over tasks in training, as the IQM and as the paper has them.
+
+    The paper has the median over Atari's games, and the mean of other suites' tasks. Empty if
+    nothing has ended.
+    """
     curves = {name: _curves(results, name, tasks) for name in results.variants}
     points = np.arange(1, _CURVE_POINTS + 1) / _CURVE_POINTS
     seen = np.all([np.isfinite(curve).all(axis=(0, 1)) for curve in curves.values()], axis=0)
     if not seen.any():
         return []
     shown = {name: curve[..., seen] for name, curve in curves.items()}
-    illustration = Illustration(
-        "curves",
-        f"IQM of normalised scores over {count(len(tasks), 'task')} and all seeds during "
-        "training, with 95 % stratified bootstrap intervals; from where every run has ended an "
-        "episode.",
-        figures.aggregate_curves(statistics.iqm_curves(shown), points[seen], results.suite.unit),
-    )
-    return [illustration]
+    paper = "median" if results.suite.name.startswith("atari") else "mean"
+    whose = {"iqm": "", "median": ", as in Fig. 2(a)", "mean": ", as in Fig. 3"}
+    return [
+        Illustration(
+            "curves" if kind == "iqm" else f"curves-{kind}",
+            f"{_NAMES[kind]} of normalised scores over {count(len(tasks), 'task')} and all seeds "
+            f"during training{whose[kind]}, with 95 % stratified bootstrap intervals; from where "
+            "every run has ended an episode.",
+            figures.aggregate_curves(
+                statistics.curves(shown, kind), points[seen], _NAMES[kind], results.suite.unit
+            ),
+        )
+        for kind in ("iqm", paper)
+    ]
 
 
 def _curves(results: Results, name: str, tasks: Sequence[Task]) -> Float[np.ndarray, "K tasks N"]:
@@ -190,18 +201,24 @@ def _curves(results: Results, name: str, tasks: Sequence[Task]) -> Float[np.ndar
     return np.stack(sampled, axis=1)
 
 
-def task_curves(results: Results) -> list[Illustration]:
-    """Figs. 5 to 9: returns over training, a panel for each task."""
+def task_curves(results: Results, *, deviations: float, figure: str) -> list[Illustration]:
+    """Returns over training, a panel for each task.
+
+    Args:
+        results: of any experiment.
+        deviations: how many standard deviations the bands have on each side.
+        figure: which one of the paper has such bands.
+    """
     if not results.cells:
         return []
-    caption = "Mean return over seeds for each task; bands are half a standard deviation, as in "
-    return [Illustration("tasks", caption + "Fig. 2(a).", figures.task_curves(results))]
+    bands = "half a standard deviation" if deviations == 0.5 else "a standard deviation"
+    caption = f"Mean return over seeds for each task; bands are {bands}, as in {figure}."
+    return [Illustration("tasks", caption, figures.task_curves(results, deviations))]
 
 
 def _aggregate_bars(results: Results, aggregates: Mapping[str, Mapping[str, Any]]) -> Illustration:
     panels = {
-        title: {name: aggregates[name][key] for name in aggregates}
-        for key, title in (("iqm", "IQM"), ("median", "median"), ("mean", "mean"))
+        title: {name: aggregates[name][key] for name in aggregates} for key, title in _NAMES.items()
     }
     return Illustration(
         "aggregates",
@@ -214,14 +231,27 @@ def _profile(results: Results, scores: Mapping[str, Float[np.ndarray, "K tasks"]
     everything = np.concatenate([of_variant.ravel() for of_variant in scores.values()])
     low, high = min(0.0, float(everything.min())), max(1.0, float(np.quantile(everything, 0.98)))
     thresholds = np.linspace(low, 1.02 * high, 101)
+    shares = statistics.performance_profiles(scores, thresholds)
     return Illustration(
         "profile",
         "Performance profile: the share of runs, over tasks and seeds, above a score, with 95 % "
         "intervals. Higher is better.",
-        figures.profiles(
-            statistics.performance_profiles(scores, thresholds), thresholds, results.suite.unit
-        ),
+        figures.profiles(_panels(shares), thresholds, results.suite.unit),
     )
+
+
+def _panels(lines: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """As many lines a panel as can be told apart; agents with auxiliary heads have their own."""
+    if len(lines) <= _MOST_PROFILES:
+        return [dict(lines)]
+    with_heads = {name: line for name, line in lines.items() if name.startswith(_WITH_HEADS)}
+    others = {name: line for name, line in lines.items() if name not in with_heads}
+    groups = [list(group.items()) for group in (others, with_heads) if group]
+    return [
+        dict(group[start : start + _MOST_PROFILES])
+        for group in groups
+        for start in range(0, len(group), _MOST_PROFILES)
+    ]
 
 
 def atari5_median(percentages: Mapping[str, float]) -> float:

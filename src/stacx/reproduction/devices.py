@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+import platform
 import subprocess
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 _PROBE = (
     "import jax, json; "
     "print(json.dumps([jax.default_backend(), [d.device_kind for d in jax.local_devices()]]))"
 )
+PACKAGES = (
+    *("stacx", "jax", "jaxlib", "equinox", "optax", "numpy", "gymnax", "gymnasium", "rliable"),
+    *("ale-py", "dm_control", "envpool", "mujoco"),
+)
+"""Those whose versions matter for a result."""
+_CPU_INFO = Path("/proc/cpuinfo")
 _SECONDS = 120.0
 """How long the devices may take to answer."""
 _GPUS = ("gpu", "cuda", "rocm")
@@ -82,3 +92,37 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def circumstances(machine: Machine) -> str:
+    """What a result was made on: processor, accelerators, Python and versions of packages."""
+    cores = f"{machine.cores} usable core{'s' * (machine.cores != 1)}"
+    accelerators = "no accelerator"
+    if machine.platform != "cpu":
+        accelerators = f"{len(machine.devices)} x {machine.devices[0]} ({machine.platform})"
+    versions = ", ".join(f"{name} {version}" for name, version in versions_of(PACKAGES))
+    return (
+        f"{cpu_model()}, {cores}, {accelerators}; Python {platform.python_version()} on "
+        f"{platform.platform()}; {versions}"
+    )
+
+
+def versions_of(packages: Iterable[str]) -> list[tuple[str, str]]:
+    """The installed ones of some packages, with their versions."""
+    found = []
+    for name in packages:
+        try:
+            found.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_model() -> str:
+    """As Linux has it, or else as Python says."""
+    try:
+        lines = _CPU_INFO.read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from stacx.errors import StacxError
-from stacx.reproduction.devices import Machine
+from stacx.reproduction.devices import Machine, circumstances
 from stacx.reproduction.estimates import duration, in_all
 from stacx.reproduction.plan import PlannedRun, State
 from stacx.runs.directory import RunDirectory
@@ -72,6 +72,7 @@ class Executor:
         patience: float = _PATIENCE,
     ):
         self._machine = machine
+        self._place = circumstances(machine)
         self._jobs = jobs
         self._say = say
         self._program = list(program)
@@ -82,6 +83,7 @@ class Executor:
         self._ended = 0
         self._began = 0.0
         self._told_to_wait = False
+        self._failures: list[Failure] = []
         self._paces: list[float] = []  # times that complete runs took, by what was estimated
 
     def make(self, work: Iterable[Work], request: StopRequest) -> list[Failure]:
@@ -89,11 +91,11 @@ class Executor:
         self._waiting = list(work)
         self._total = len(self._waiting)
         self._began = time.monotonic()
-        failures: list[Failure] = []
+        self._failures = []
         try:
             while (self._waiting or self._children) and request.signum is None:
                 self._fill_slots()
-                failures += self._gather()
+                self._failures += self._gather()
                 time.sleep(_LOOK_SECONDS)
             if request.signum is not None:
                 self._stop_children()
@@ -102,14 +104,20 @@ class Executor:
             raise
         finally:
             self._kill_children()
-        return failures
+        return self._failures
 
     def _fill_slots(self) -> None:
         for slot in range(self._jobs):
             if slot not in self._children and (work := self._next()):
+                head = f"[{self._ended}/{self._total}] {work.run.label}"
                 begins = "begins" if work.run.state() is State.TO_DO else "goes on"
-                self._children[slot] = self._start(work, slot)
-                self._say(f"[{self._ended}/{self._total}] {work.run.label} {begins}")
+                try:
+                    self._children[slot] = self._start(work, slot)
+                except (OSError, StacxError) as error:  # no memory for a process, or no log
+                    self._ended += 1
+                    self._failures.append(Failure(work.run, 1, f"cannot be started: {error}"))
+                    begins = f"FAILED: {self._failures[-1].last_line}"
+                self._say(f"{head} {begins}")
 
     def _next(self) -> Work | None:
         """What is to be started now.
@@ -144,7 +152,7 @@ class Executor:
             del self._children[slot]
             self._ended += 1
             run = child.work.run
-            run.add_seconds(time.monotonic() - child.began)
+            self._note(child)
             head = f"[{self._ended}/{self._total}] {run.label}"
             if code == 0:
                 took = time.monotonic() - child.began
@@ -154,6 +162,10 @@ class Executor:
                 failure = Failure(run, code, last_line(run.log))
                 self._say(f"{head} FAILED ({describe(code)}): {failure.last_line}; see {run.log}")
                 yield failure
+
+    def _note(self, child: _Child) -> None:
+        """Keeps beside a run how long its process took, and where."""
+        child.work.run.add_process(time.monotonic() - child.began, self._place)
 
     def _remaining(self) -> str:
         """An estimate for what is left of everything, by how long the complete runs took."""
@@ -176,7 +188,7 @@ class Executor:
             for slot, child in list(self._children.items()):
                 if child.process.poll() is not None:
                     del self._children[slot]
-                    child.work.run.add_seconds(time.monotonic() - child.began)
+                    self._note(child)
             time.sleep(_LOOK_SECONDS)
 
     def _kill_children(self) -> None:
@@ -184,7 +196,7 @@ class Executor:
             child.process.kill()
         for child in self._children.values():
             child.process.wait()
-            child.work.run.add_seconds(time.monotonic() - child.began)
+            self._note(child)
         self._children.clear()
 
 

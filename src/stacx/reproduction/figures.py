@@ -54,15 +54,15 @@ def _agent_of(variant: str) -> str | None:
     return next((agent for agent in longest_first if variant.startswith(agent)), None)
 
 
-def task_curves(results: Results) -> Figure:
-    """A panel for each task: the mean return over seeds, within half a standard deviation."""
+def task_curves(results: Results, deviations: float) -> Figure:
+    """A panel for each task: the mean return over seeds, within so many standard deviations."""
     tasks = [task for task in results.tasks if results.of_task(task)]
     figure, panels = _grid(len(tasks), width=3.4, height=2.5, columns=3)
     drawn = {name for task in tasks for name in results.of_task(task)}
     styles = {n: style for n, style in line_styles(results.variants).items() if n in drawn}
     for index, (axes, task) in enumerate(zip(panels, tasks, strict=True)):
         for name, cell in results.of_task(task).items():
-            _draw_returns(axes, cell, styles[name])
+            _draw_returns(axes, cell, styles[name], deviations)
         axes.set_title(task.name, fontsize=10)
         if index % 3 == 0:
             axes.set_ylabel("episode return", fontsize=9)
@@ -72,25 +72,26 @@ def task_curves(results: Results) -> Figure:
     return figure
 
 
-def _draw_returns(axes: Axes, cell: Cell, style: tuple[Any, Any]) -> None:
+def _draw_returns(axes: Axes, cell: Cell, style: tuple[Any, Any], deviations: float) -> None:
     returns, steps = cell.data.series("episode_return"), cell.data.env_steps
     seen = np.isfinite(returns).all(axis=0)
     if not seen.any():
         return
-    mean, half = returns[:, seen].mean(axis=0), returns[:, seen].std(axis=0) / 2
+    mean, band = returns[:, seen].mean(axis=0), returns[:, seen].std(axis=0) * deviations
     colour, dashes = style
     axes.plot(steps[seen], mean, color=colour, linestyle=dashes, linewidth=1.5)
-    axes.fill_between(steps[seen], mean - half, mean + half, color=colour, alpha=0.18, linewidth=0)
+    axes.fill_between(steps[seen], mean - band, mean + band, color=colour, alpha=0.18, linewidth=0)
 
 
 def aggregate_curves(
-    curves: Mapping[str, Estimate], progress: Float[np.ndarray, " N"], unit: str
+    curves: Mapping[str, Estimate], progress: Float[np.ndarray, " N"], statistic: str, unit: str
 ) -> Figure:
-    """The IQM over seeds and tasks during training, with its 95 % intervals.
+    """A statistic over seeds and tasks during training, with its 95 % intervals.
 
     Args:
         curves: an estimate for each point of training, by variant.
         progress: the share of training at each point.
+        statistic: its name.
         unit: what a score of 1 is.
     """
     figure, (axes,) = _grid(1, width=7.0, height=3.8)
@@ -101,7 +102,7 @@ def aggregate_curves(
         axes.fill_between(100 * progress, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the environment steps, %")
-    axes.set_ylabel(f"normalised score, IQM\n(1: {unit})")
+    axes.set_ylabel(f"normalised score, {statistic}\n(1: {unit})")
     _plain(axes)
     _name_lines(figure, styles)
     return figure
@@ -172,21 +173,50 @@ def probabilities(improvements: Mapping[str, Estimate], baseline: str) -> Figure
 
 
 def profiles(
-    shares: Mapping[str, Estimate], thresholds: Float[np.ndarray, " T"], unit: str
+    panels: Sequence[Mapping[str, Estimate]], thresholds: Float[np.ndarray, " T"], unit: str
 ) -> Figure:
-    """The share of runs above each normalised score, with 95 % intervals."""
-    figure, (axes,) = _grid(1, width=7.0, height=3.6)
-    styles = line_styles(list(shares))
-    for name, (value, low, high) in shares.items():
-        colour, dashes = styles[name]
-        axes.plot(thresholds, value, color=colour, linestyle=dashes, linewidth=1.8)
-        axes.fill_between(thresholds, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set_xlim(thresholds[0], thresholds[-1])
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel(f"normalised score (1: {unit})")
-    axes.set_ylabel("share of runs above it")
-    _plain(axes)
-    _name_lines(figure, styles)
+    """The share of runs above each normalised score, with 95 % intervals; some lines a panel."""
+    width = 7.0 if len(panels) == 1 else 5.0
+    figure, axes_of = _grid(len(panels), width=width, height=3.6)
+    styles = line_styles([name for panel in panels for name in panel])
+    alone = len(panels) == 1
+    for axes, panel in zip(axes_of, panels, strict=True):
+        own = styles if alone else line_styles(list(panel))
+        for name, (value, low, high) in panel.items():
+            colour, dashes = own[name]
+            axes.plot(thresholds, value, color=colour, linestyle=dashes, linewidth=1.8, label=name)
+            axes.fill_between(thresholds, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.set_xlim(thresholds[0], thresholds[-1])
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel(f"normalised score (1: {unit})")
+        axes.set_ylabel("share of runs above it")
+        _plain(axes)
+        if not alone:
+            axes.legend(fontsize=8, frameon=False, loc="lower left")
+    if alone:
+        _name_lines(figure, styles)
+    return figure
+
+
+def relative_bars(rows: Mapping[str, Mapping[str, float]], xlabel: str) -> Figure:
+    """Figs. 8 and 9: a panel for each agent, with a bar for each task, the greatest on top.
+
+    Args:
+        rows: percentages by task, by agent.
+        xlabel: what they are of.
+    """
+    most = max(map(len, rows.values()))
+    figure, panels = _grid(len(rows), width=4.2, height=1.2 + 0.22 * most)
+    for axes, (agent, values) in zip(panels, rows.items(), strict=True):
+        ordered = sorted(values.items(), key=lambda item: item[1])
+        colours = [_BLUE if value > 0 else RUN_COLOURS[1] for _, value in ordered]
+        axes.barh(range(len(ordered)), [v for _, v in ordered], color=colours, alpha=0.8)
+        axes.set_yticks(range(len(ordered)), [name for name, _ in ordered], fontsize=7)
+        axes.axvline(0, color=_GREY, linewidth=0.8)
+        axes.set_title(agent, fontsize=10)
+        axes.set_xlabel(xlabel, fontsize=9)
+        _plain(axes)
+        axes.grid(visible=False, axis="y")
     return figure
 
 

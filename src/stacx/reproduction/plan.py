@@ -72,7 +72,7 @@ class PlannedRun:
 
     @property
     def timing(self) -> Path:
-        """Beside the run: how long its processes took."""
+        """Beside the run: how long its processes took, and on what."""
         return self.directory.with_name(self.directory.name + ".timing.json")
 
     def state(self) -> State:
@@ -102,15 +102,29 @@ class PlannedRun:
     def seconds(self) -> float | None:
         """Wall-clock of all its processes so far; None: not known."""
         try:
-            return float(json.loads(self.timing.read_text())["seconds"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return float(self._timing()["seconds"])
+        except (ValueError, KeyError, TypeError):
             return None
 
-    def add_seconds(self, seconds: float) -> None:
-        """Counts another process."""
-        text = json.dumps({"seconds": round((self.seconds() or 0.0) + seconds, 2)})
+    def made_on(self) -> tuple[str, ...]:
+        """On what its processes ran, as far as it is known."""
+        places = self._timing().get("made_on")
+        return tuple(map(str, places)) if isinstance(places, list) else ()
+
+    def add_process(self, seconds: float, place: str) -> None:
+        """Counts another process, and where it ran."""
+        places = dict.fromkeys((*self.made_on(), place))
+        total = round((self.seconds() or 0.0) + seconds, 2)
+        text = json.dumps({"seconds": total, "made_on": list(places)})
         with contextlib.suppress(OSError):  # a full disk costs this number, not the runs
             self.timing.write_text(text + "\n")
+
+    def _timing(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self.timing.read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def share_done(self) -> float:
         """From 0 to 1, by the metrics."""
@@ -138,7 +152,7 @@ class Plan:
 
     def results(self) -> Results:
         """What the complete runs say; a cell counts when all its seeds are complete."""
-        cells = {}
+        cells, without_score = {}, []
         for task in self.tasks:
             for variant in self.variants:
                 runs = self.runs_of(task, variant.name)
@@ -146,7 +160,10 @@ class Plan:
                     cell = _cell(task, runs)
                     if np.isfinite(cell.scores).all():  # some episode of every seed has ended
                         cells[task.env, variant.name] = cell
-        return Results(self.suite, self.tasks, [v.name for v in self.variants], cells)
+                    else:
+                        without_score.append(f"{task.name} {variant.name}")
+        names = [variant.name for variant in self.variants]
+        return Results(self.suite, self.tasks, names, cells, without_score)
 
 
 def make_plan(

@@ -7,24 +7,18 @@ from __future__ import annotations
 
 import base64
 import html
-import importlib.metadata
-import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stacx.reproduction.devices import Machine
+from stacx.reproduction.devices import Machine, circumstances
 from stacx.reproduction.estimates import duration
 from stacx.reproduction.execution import Failure
 from stacx.reproduction.plan import Plan, PlannedRun, State
 from stacx.reproduction.results import Analysis, Comparison, Table
 
-PACKAGES = (
-    *("stacx", "jax", "jaxlib", "equinox", "optax", "numpy", "gymnax", "gymnasium", "rliable"),
-    *("ale-py", "dm_control", "envpool", "mujoco"),
-)
-_CPU_INFO = Path("/proc/cpuinfo")
 _WIDE = 8.0
 """Inches: a wider figure is scrolled on a narrow screen instead of being shrunk to it."""
 _STYLE = """
@@ -59,6 +53,7 @@ def write_report(
     machine: Machine,
     command: str,
     failures: Sequence[Failure] = (),
+    without_score: Sequence[str] = (),
 ) -> None:
     """Writes the report of what is there.
 
@@ -70,10 +65,12 @@ def write_report(
         machine: what the runs were made on.
         command: the `stacx reproduce` command.
         failures: of this call.
+        without_score: what is complete, but left out, since some seed has ended no episode.
     """
     parts = [
         _head(plan),
         _incomplete(plan, failures),
+        _without_score(without_score),
         _comparisons(analysis.comparisons),
         _figures(analysis, pictures),
         *(["<h2>Tables</h2>"] if analysis.tables else []),
@@ -141,6 +138,15 @@ def _incomplete(plan: Plan, failures: Sequence[Failure]) -> str:
         "The same command goes on.</p>\n"
         f"<details{' open' if len(items) <= 12 else ''}><summary>which</summary><ul>"
         f"{''.join(items)}</ul></details></div>"
+    )
+
+
+def _without_score(cells: Sequence[str]) -> str:
+    if not cells:
+        return ""
+    return (
+        '<div class="warning"><p>Complete, but left out, since some seed has ended no episode: '
+        f"{_text(', '.join(cells))}.</p></div>"
     )
 
 
@@ -242,40 +248,17 @@ def _circumstances(plan: Plan, machine: Machine) -> str:
         ("task", "0: random", "1: reference", "source"),
         sorted(references),
     )
-    versions = ", ".join(f"{name} {version}" for name, version in versions_of(PACKAGES))
+    made = Counter(place for run in plan.runs for place in run.made_on() or ("not recorded",))
+    begun = {place for place in made if place != "not recorded"}
+    places = "".join(f"<li>{_plural(made[place], 'run')}: {_text(place)}</li>" for place in begun)
+    unknown = made["not recorded"]
+    if unknown:
+        places += f"<li>{_plural(unknown, 'run')}: not made yet, or not recorded</li>"
     return (
-        f"<h2>Circumstances</h2>\n<p>Seeds {_seeds(plan)} of every variant and task. Machine: "
-        f"{_text(cpu_model())}, {_plural(machine.cores, 'usable core')}, "
-        f"{_text(_accelerators(machine))}. Python {_text(platform.python_version())} on "
-        f"{_text(platform.platform())}; {_text(versions)}.</p>\n{_table(scale)}"
+        f"<h2>Circumstances</h2>\n<p>Seeds {_seeds(plan)} of every variant and task. The runs "
+        f"were made on:</p><ul>{places}</ul>\n<p>This page: {_text(circumstances(machine))}.</p>"
+        f"\n{_table(scale)}"
     )
-
-
-def _accelerators(machine: Machine) -> str:
-    if machine.platform == "cpu":
-        return "no accelerator"
-    return f"{len(machine.devices)} x {machine.devices[0]} ({machine.platform})"
-
-
-def versions_of(packages: Iterable[str]) -> list[tuple[str, str]]:
-    """The installed ones of some packages, with their versions."""
-    found = []
-    for name in packages:
-        try:
-            found.append((name, importlib.metadata.version(name)))
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def cpu_model() -> str:
-    """As Linux has it, or else as Python says."""
-    try:
-        lines = _CPU_INFO.read_text().splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
 
 
 def describe_run(run: PlannedRun, state: State, seconds: float, rough: bool) -> str:

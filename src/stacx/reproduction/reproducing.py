@@ -7,10 +7,11 @@ import json
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stacx.errors import ConfigError, Interrupted, StacxError
+from stacx.errors import ConfigError, Interrupted, StacxError, TrainingWarning
 from stacx.reproduction import statistics
 from stacx.reproduction.devices import Machine, busy_cores, find_machine
 from stacx.reproduction.estimates import duration, in_all
@@ -80,7 +81,11 @@ def reproduce(
         )
     work = _announce(plan, at_once, say)
     if experiment.one_at_a_time and work and (load := busy_cores()) > _BUSY:
-        say(f"other processes keep {load:.1f} cores busy: what is measured will be too slow")
+        warnings.warn(
+            f"other processes keep {load:.1f} cores busy: what is measured will be too slow",
+            TrainingWarning,
+            stacklevel=2,
+        )
     if dry_run:
         return None
     mark = _claim(plan)
@@ -229,9 +234,12 @@ def _report(
             machine=machine,
             command=_command(plan),
             failures=failures,
+            without_score=results.without_score,
         )
     except OSError as error:
         raise StacxError(f"cannot write to {plan.output}: {error.strerror or error}") from error
+    for cell in results.without_score:
+        say(f"{cell} is complete, but some seed has ended no episode: it has no score")
     for comparison in analysis.comparisons:
         say(f"{comparison.quantity}: {comparison.ours} (paper: {comparison.paper})")
     say(f"report: {report}")

@@ -54,6 +54,8 @@ class Results:
     """Every variant's name."""
     cells: Mapping[tuple[str, str], Cell]
     """By a task's environment id and a variant's name."""
+    without_score: Sequence[str] = ()
+    """What is complete, but has a seed in which no episode has ended."""
 
     def shared_tasks(self, variants: Iterable[str] | None = None) -> list[Task]:
         """The tasks that have all of some variants, by default of the experiment's.

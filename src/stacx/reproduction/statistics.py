@@ -69,11 +69,14 @@ def aggregates(scores: Mapping[str, Float[np.ndarray, "K tasks"]]) -> dict[str, 
     }
 
 
-def iqm_curves(
-    curves: Mapping[str, Float[np.ndarray, "K tasks N"]],
-) -> dict[str, Estimate]:
-    """The IQM at each of N points of training."""
-    return _intervals(curves, _iqm_of_points, _FEWER_DRAWS)
+def curves(scores: Mapping[str, Float[np.ndarray, "K tasks N"]], kind: str) -> dict[str, Estimate]:
+    """The "iqm", "median" or "mean", as of `aggregates`, at each of N points of training."""
+    functions = {
+        "iqm": _iqm_of_points,
+        "median": lambda x: np.median(x.mean(axis=0), axis=0),
+        "mean": lambda x: x.mean(axis=(0, 1)),
+    }
+    return _intervals(scores, functions[kind], _FEWER_DRAWS)
 
 
 def performance_profiles(
