@@ -72,7 +72,7 @@ _SMALL_NETWORK = {
     "gamma": Setting(0.99, "Table 3, control; not tuned"),
     "head_widths": Setting((), "linear heads: small problems need no more"),
     "head_init": Setting(0.01, "heads start alike, near uniform; docs/results/classic.md"),
-    "max_aux_gradient": Setting(0.03, "keeps head 1 safe from others; docs/results/runaway.md"),
+    "max_aux_gradient": Setting(0.03, "keeps head 1 safer from others; docs/results/runaway.md"),
 }
 
 _CONTROL = _PAPER_EVERYWHERE | {
@@ -105,7 +105,7 @@ SUITES: dict[str, dict[str, Setting]] = {
     | _SMALL_NETWORK
     | {
         "steps": Setting(10_000_000, "as MinAtar papers report"),
-        "num_envs": Setting(64, "as good as 16 a step, and faster; docs/results/minatar.md"),
+        "num_envs": Setting(64, "many make one large batch on a GPU; docs/results/minatar.md"),
         "learning_rate": Setting(5e-3, "tuned for IMPALA, docs/results/minatar.md"),
         "rmsprop_eps": Setting(1e-3, "tuned for IMPALA, docs/results/minatar.md"),
         "end_learning_rate": Setting(0.0, "as Table 3, Atari"),

@@ -55,6 +55,15 @@ def test_initial_values_per_metaparameter():
     np.testing.assert_allclose(zeta["lambda"], 0.990048, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", METAPARAMETERS)
+def test_each_can_start_elsewhere_and_alone(name):
+    usual = initial_zeta(agent="stac")
+    moved = initial_zeta(agent="stac", **{f"initial_{name}": 0.6})
+    for other in METAPARAMETERS:
+        wanted = 0.6 * LOSS_WEIGHTS.get(name, 1.0) if other == name else usual[other]
+        np.testing.assert_allclose(moved[other], wanted, rtol=1e-6)
+
+
 def test_initial_logit_for_all():
     np.testing.assert_allclose(initial_zeta(agent="stac", initial_logit=0.0)["alpha"], 0.5)
 

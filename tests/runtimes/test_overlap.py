@@ -1,5 +1,6 @@
 """Overlapping trajectories are windows on what others would say, in both runtimes."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -11,6 +12,7 @@ from small_runtimes import STEPS as LENGTH
 
 from stacx.config import Config
 from stacx.core.distributions import distribution
+from stacx.core.parts import inner_and_outer
 from stacx.runtimes.exchange import Exchange
 
 STANDING = {"learning_rate": 1e-30, "end_learning_rate": 0.0}
@@ -38,6 +40,25 @@ def test_each_window_goes_on_where_the_last_one_left_off(windows):
         for name in ("observations", "starts"):
             shared = getattr(following, name)[:-new]
             np.testing.assert_array_equal(shared, getattr(one, name)[new:], err_msg=name)
+
+
+def test_the_next_batch_is_what_the_inner_loss_has_after_it(windows):
+    """Xu et al. 2018: with as many outer steps as new ones, the outer loss is one batch ahead.
+
+    As far as trajectories overlap.
+    """
+    case, _, trajectories = windows
+    new = case.runtime.config.new_steps
+    shared = min(new, case.runtime.config.overlap)
+    config = dataclasses.replace(case.runtime.config, tune="gamma", outer_steps=new, burn_in=0)
+    parameters = jax.tree.map(lambda leaf: leaf[0], case.start.learner.parameters)
+    for one, following in itertools.pairwise(trajectories):
+        _, outer = inner_and_outer(case.runtime.network, parameters, one, config)
+        inner, _ = inner_and_outer(case.runtime.network, parameters, following, config)
+        for name in OF_STEPS:
+            ahead, after = getattr(outer, name)[-shared:], getattr(inner, name)[-shared:]
+            assert len(ahead) == shared
+            np.testing.assert_array_equal(ahead, after, err_msg=name)
 
 
 def test_new_steps_are_those_of_a_run_without_overlap(windows):

@@ -1,7 +1,8 @@
 """How long a run may take, before one has been measured: rough rates on two CPU cores.
 
-From docs/results (classic.csv, speed.md, control.csv, host.csv) and docs/guide.md. Where an agent
-was not measured, its rate is IMPALA's by what its update has more of floating-point operations.
+From docs/results (classic.csv, speed.md, control.csv, host.csv) and docs/guide.md; MinAtar's with
+16 environments. Where an agent was not measured, its rate is IMPALA's by what its update has more
+of floating-point operations.
 """
 
 from __future__ import annotations

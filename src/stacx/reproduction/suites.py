@@ -213,7 +213,7 @@ SUITES: dict[str, Suite] = {
             "classic",
             {"small": _classic(1), "medium": _classic(4), "paper": _classic(10)},
             dict.fromkeys(SCALES, 10),
-            "the optimum, or about the best that is reached",
+            "the optimum, or about what the best agents reach",
             "Small problems that are not in the paper; its scale only means more steps here.",
         ),
         Suite(
