@@ -248,15 +248,14 @@ def _circumstances(plan: Plan, machine: Machine) -> str:
         ("task", "0: random", "1: reference", "source"),
         sorted(references),
     )
-    made = Counter(place for run in plan.runs for place in run.made_on() or ("not recorded",))
-    begun = {place for place in made if place != "not recorded"}
-    places = "".join(f"<li>{_plural(made[place], 'run')}: {_text(place)}</li>" for place in begun)
-    unknown = made["not recorded"]
-    if unknown:
-        places += f"<li>{_plural(unknown, 'run')}: not made yet, or not recorded</li>"
+    made = Counter(place for run in plan.runs for place in run.made_on())
+    places = [f"{_plural(number, 'run')}: {_text(place)}" for place, number in made.items()]
+    if unknown := sum(not run.made_on() for run in plan.runs):
+        places.append(f"{_plural(unknown, 'run')}: not made yet, or not recorded")
+    items = "".join(f"<li>{place}</li>" for place in places)
     return (
         f"<h2>Circumstances</h2>\n<p>Seeds {_seeds(plan)} of every variant and task. The runs "
-        f"were made on:</p><ul>{places}</ul>\n<p>This page: {_text(circumstances(machine))}.</p>"
+        f"were made on:</p><ul>{items}</ul>\n<p>This page: {_text(circumstances(machine))}.</p>"
         f"\n{_table(scale)}"
     )
 

@@ -185,22 +185,17 @@ def _check_output(folder: Path, identity: dict[str, object]) -> None:
         there = json.loads(mark.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {mark}: {error}") from error
-    if isinstance(there, dict) and there | {"num_seeds": identity["num_seeds"]} == identity:
-        seeds = there.get("num_seeds")
-        if seeds != identity["num_seeds"]:
-            raise ConfigError(
-                f"--output {folder} holds this experiment with {seeds} seeds: go on with "
-                f"--num-seeds {seeds}, or choose another"
-            )
-    if there != identity:
-        different = [
-            f"{key} {there.get(key) if isinstance(there, dict) else there}, not {value}"
-            for key, value in identity.items()
-            if not isinstance(there, dict) or there.get(key) != value
-        ]
+    found = there if isinstance(there, dict) else {}
+    different = [key for key, value in identity.items() if found.get(key) != value]
+    if different == ["num_seeds"]:
+        seeds = found.get("num_seeds")
         raise ConfigError(
-            f"--output {folder} holds another experiment ({'; '.join(different)}): choose another"
+            f"--output {folder} holds this experiment with {seeds} seeds: go on with --num-seeds "
+            f"{seeds}, or choose another"
         )
+    if different:
+        listed = "; ".join(f"{key} {found.get(key)}, not {identity[key]}" for key in different)
+        raise ConfigError(f"--output {folder} holds another experiment ({listed}): choose another")
 
 
 def _claim(plan: Plan) -> Path:
