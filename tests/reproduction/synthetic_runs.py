@@ -83,3 +83,8 @@ def rows_of(analysis, name):
     """A table of an analysis, each row by its columns' names."""
     table = next(table for table in analysis.tables if table.name == name)
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+
+
+def said(analysis):
+    """What was measured, by quantity."""
+    return {c.quantity: c.ours for c in analysis.comparisons}

@@ -18,7 +18,7 @@ from synthetic_runs import SCALE, plan_of, tiny_suite, write_all
 from test_execution import CPU, PROGRAM
 
 from stacx.errors import ConfigError, Interrupted, StacxError, TrainingWarning
-from stacx.reproduction import analyses, comparing, reproducing
+from stacx.reproduction import comparing, reproducing, statistics
 from stacx.reproduction.experiments import EXPERIMENTS, Experiment, Variant
 from stacx.reproduction.plan import State
 from stacx.reproduction.suites import SUITES
@@ -28,8 +28,8 @@ from stacx.reproduction.suites import SUITES
 def quick(monkeypatch):
     monkeypatch.setattr(reproducing, "find_machine", lambda: CPU)
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
-    monkeypatch.setattr(analyses.statistics, "DRAWS", 20)
-    monkeypatch.setattr(analyses.statistics, "_FEWER_DRAWS", 20)
+    monkeypatch.setattr(statistics, "DRAWS", 20)
+    monkeypatch.setattr(statistics, "_FEWER_DRAWS", 20)
 
 
 def experiment_with(*names, **options):

@@ -17,13 +17,14 @@ that is handed to `stacx.reproduction.reproduce`, with any tasks:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from stacx.agents import AGENTS
 from stacx.config import Config
-from stacx.reproduction import analyses
+from stacx.reproduction import adaptivity, analyses, robustness
 from stacx.reproduction.results import Analysis, Results
 from stacx.reproduction.suites import Suite, Task
 
@@ -120,7 +121,7 @@ def perturbed_value_weights(suite: Suite) -> tuple[Variant, ...]:
 
 def _perturbed(setting: str, values: tuple[float, ...]) -> tuple[Variant, ...]:
     return tuple(
-        Variant(analyses.perturbed_name(agent, setting, value), {"agent": agent, setting: value})
+        Variant(robustness.perturbed_name(agent, setting, value), {"agent": agent, setting: value})
         for value in values
         for agent in ("impala", "stacx")
     )
@@ -131,14 +132,14 @@ def perturbed_starts(suite: Suite) -> tuple[Variant, ...]:
     del suite
     everything = (
         Variant(
-            analyses.perturbed_name("stacx", "all-start", value),
-            {"agent": "stacx", "initial_logit": analyses.logit(value)},
+            robustness.perturbed_name("stacx", "all-start", value),
+            {"agent": "stacx", "initial_logit": math.log(value / (1 - value))},
         )
         for value in STARTS
     )
     gamma_alone = (
         Variant(
-            analyses.perturbed_name("stacx", "gamma-starts", value),
+            robustness.perturbed_name("stacx", "gamma-starts", value),
             {"agent": "stacx", "initial_gamma": value},
         )
         for value in STARTS
@@ -152,7 +153,7 @@ def two_alphas(suite: Suite) -> tuple[Variant, ...]:
     tune = "gamma,lambda,alpha_rho,alpha_c,g_v,g_p,g_e"
     return (
         Variant("stacx", {"agent": "stacx"}),
-        Variant(analyses.TWO_ALPHAS, {"agent": "stacx", "tune": tune}),
+        Variant(adaptivity.TWO_ALPHAS, {"agent": "stacx", "tune": tune}),
     )
 
 
@@ -249,7 +250,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Fig. 4(a): over five games and five discounts STACX is better than IMPALA in 72 % of "
             "the cells.",
             perturbed_discounts,
-            analyses.robustness_of_gamma,
+            robustness.robustness_of_gamma,
         ),
         Experiment(
             "robustness-value-weight",
@@ -257,7 +258,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Fig. 4(b): over five games and five weights STACX is better than IMPALA in 80 % of "
             "the cells.",
             perturbed_value_weights,
-            analyses.robustness_of_value_weight,
+            robustness.robustness_of_value_weight,
         ),
         Experiment(
             "robustness-init",
@@ -265,7 +266,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Fig. 4(c): scores do not change much with where metaparameters start, all of them "
             "(top) or gamma alone (bottom).",
             perturbed_starts,
-            analyses.robustness_of_starts,
+            robustness.robustness_of_starts,
         ),
         Experiment(
             "adaptivity",
@@ -273,7 +274,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Fig. 5(a), Figs. 10 to 19: head 1's gamma goes to its outer value, those of auxiliary "
             "heads to lower ones, and alpha falls late in training.",
             only_stacx,
-            analyses.adaptivity,
+            adaptivity.adaptivity,
             least_seeds=1,
         ),
         Experiment(
@@ -282,7 +283,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Fig. 5(b) and section 4.3: alpha_rho >= alpha_c in 91.2 % of the time, alpha_rho >= "
             "0.99 alpha_c in 99.2 %; the median score is 353 % instead of 364 %.",
             two_alphas,
-            analyses.two_alphas,
+            adaptivity.two_alphas,
         ),
         Experiment(
             "runtime",
@@ -303,7 +304,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "(at least the preset's, at most 0.1; Table 3's 0.001 is for 78,125 updates), chosen "
             "for STAC on CartPole.",
             started_wrong,
-            analyses.started_wrong,
+            robustness.started_wrong,
         ),
     )
 }
