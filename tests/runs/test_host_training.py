@@ -16,9 +16,9 @@ from tiny_runs import final_arrays, lines_of, newest_checkpoint
 import stacx
 from stacx.config import Config
 from stacx.runs import RunDirectory, training
-from stacx.runs.checkpoints import flatten
 from stacx.runtimes import actor_learner
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
+from stacx.runtimes.arrays import flatten
 from stacx.runtimes.inference import Inference
 
 TINY = {

@@ -17,6 +17,7 @@ import stacx
 from stacx.networks import ActorCriticNetwork
 from stacx.runs import CheckpointWarning
 from stacx.runs.checkpoints import Checkpoints
+from stacx.runtimes.arrays import flatten
 from stacx.types import Discrete, MultiDiscrete
 
 SHAPE = (10, 5)
@@ -136,7 +137,7 @@ def of_two_choices(run):
     one_seed = jax.tree.map(lambda leaf: leaf[None], parameters)
     shapes = {"observation_shape": list(SHAPE), "observation_dtype": "float32"}
     metadata = shapes | {"action_sizes": [2, 4]}
-    Checkpoints(run / "checkpoints").save(10**6, State(Learner(one_seed)), metadata)
+    Checkpoints(run / "checkpoints").save(10**6, flatten(State(Learner(one_seed))), metadata)
     return network, parameters
 
 

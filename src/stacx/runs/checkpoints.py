@@ -1,8 +1,8 @@
-"""Checkpoints of a run: the arrays of a pytree by name, with a checksum, through Orbax.
+"""Checkpoints of a run: arrays by name, with a checksum, through Orbax.
 
-Arrays are stored under their paths in the tree and nothing else is: loading one runs no code of its
-own and needs no class of ours. Orbax writes to a temporary folder and renames it, so a kill leaves
-the checkpoints before whole; the checksum tells a damaged one.
+Nothing else is stored: loading one runs no code of its own and needs no class of ours. Orbax writes
+to a temporary folder and renames it, so a kill leaves the checkpoints before whole; the checksum
+tells a damaged one.
 """
 
 from __future__ import annotations
@@ -20,13 +20,10 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stacx.errors import CheckpointError
-
-Arrays = dict[str, np.ndarray]
+from stacx.runtimes.arrays import Arrays, text_of
 
 _SPARE = 2**20
 """Bytes that a checkpoint may need besides its arrays."""
@@ -36,52 +33,6 @@ class CheckpointWarning(UserWarning):
     """A checkpoint was damaged, and an older one is used."""
 
 
-def flatten(tree: Any) -> Arrays:
-    """The leaves of a pytree as host arrays, by path: `.learner.parameters.torso...`.
-
-    Keys of random numbers are their data; arrays without elements, which Orbax refuses, are left
-    out.
-    """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        jax.tree_util.keystr(path): np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-        for path, leaf in leaves
-        if leaf.size
-    }
-
-
-def unflatten(arrays: Arrays, like: Any) -> Any:
-    """The pytree of arrays with the structure, shapes, types and shardings of `like`.
-
-    Raises:
-        CheckpointError: if the arrays are others.
-    """
-
-    def leaf(path: Any, target: Any) -> jax.Array:
-        name = jax.tree_util.keystr(path)
-        wanted = jax.eval_shape(jax.random.key_data, target) if _is_key(target) else target
-        array = arrays.get(name, None if wanted.size else np.zeros(wanted.shape, wanted.dtype))
-        if array is None or array.shape != wanted.shape or array.dtype != wanted.dtype:
-            found = "nothing" if array is None else _text(array)
-            raise CheckpointError(f"the checkpoint has {found} for {name}, not {_text(wanted)}")
-        placed = jax.device_put(array, getattr(target, "sharding", None))
-        if _is_key(target):
-            return jax.random.wrap_key_data(
-                placed, impl=jax.random.key_impl(jnp.empty((), target.dtype))
-            )
-        return placed
-
-    return jax.tree_util.tree_map_with_path(leaf, like)
-
-
-def _is_key(leaf: Any) -> bool:
-    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
-
-
-def _text(array: Any) -> str:
-    return f"{array.dtype}{list(array.shape)}"
-
-
 class Checkpoints:
     """The newest few checkpoints of a run, by number of updates."""
 
@@ -89,7 +40,7 @@ class Checkpoints:
         self._directory = directory.absolute()
         self._kept = kept
 
-    def save(self, updates: int, tree: Any, metadata: dict[str, Any]) -> None:
+    def save(self, updates: int, arrays: Arrays, metadata: dict[str, Any]) -> None:
         """Writes a checkpoint, and deletes the oldest if there are more than `kept`.
 
         One of as many updates or more was damaged, and the run went back before it: it goes too.
@@ -99,7 +50,6 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp
 
-        arrays = flatten(tree)
         metadata = metadata | {"checksum": _checksum(arrays, metadata)}
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -215,7 +165,7 @@ def _require_space(directory: Path, size: int) -> None:
 def _checksum(arrays: Arrays, metadata: dict[str, Any]) -> int:
     checksum = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(arrays):
-        checksum = zlib.crc32(f"{name} {_text(arrays[name])}".encode(), checksum)
+        checksum = zlib.crc32(f"{name} {text_of(arrays[name])}".encode(), checksum)
         content = np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8)
         checksum = zlib.crc32(content.data, checksum)
     return checksum

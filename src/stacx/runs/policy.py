@@ -15,8 +15,9 @@ from stacx.core.behaviour import acting_policy, draw_heads
 from stacx.core.distributions import draw_noise, environment_actions
 from stacx.errors import ConfigError
 from stacx.networks import ActorCriticNetwork
-from stacx.runs.checkpoints import Checkpoints, unflatten
+from stacx.runs.checkpoints import Checkpoints
 from stacx.runs.directory import RunDirectory
+from stacx.runtimes.arrays import unflatten
 from stacx.types import (
     ActionSpace,
     Discrete,

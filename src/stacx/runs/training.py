@@ -26,7 +26,7 @@ from stacx.errors import (
     TrainingWarning,
 )
 from stacx.reporting import plot_runs
-from stacx.runs.checkpoints import Checkpoints, unflatten
+from stacx.runs.checkpoints import Checkpoints
 from stacx.runs.console import TrainingConsole
 from stacx.runs.directory import RunDirectory
 from stacx.runs.events import EventWriters
@@ -355,7 +355,8 @@ class _Training:
         if (updates, counts) != self._saved:
             specification = self._runtime.policy_specification()
             with self._runtime.saving():
-                self._checkpoints.save(updates, state, specification | counts)
+                arrays = self._runtime.arrays_of(state)
+                self._checkpoints.save(updates, arrays, specification | counts)
             self._saved = updates, counts
 
     def _restore(self) -> tuple[int, TrainState | None]:
@@ -371,7 +372,7 @@ class _Training:
         self._console.say(f"resumed at {steps:,} steps ({updates} updates)")
         if self._runtime.restarts_environments:
             self._console.say("environments start again, with other seeds")
-        return updates, unflatten(arrays, self._runtime.abstract_state())
+        return updates, self._runtime.state_of(arrays)
 
     def _truncate_metrics(self, updates: int) -> None:
         with writing_to(self._directory.path):

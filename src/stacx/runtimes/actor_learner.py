@@ -30,6 +30,7 @@ from stacx.environments import HostEnvironment
 from stacx.errors import BrokenEnvironmentError, ConfigError, StacxError, TrainingWarning
 from stacx.networks import ActorCriticNetwork
 from stacx.runtimes.actor import Actor, Delivery
+from stacx.runtimes.arrays import Arrays, flatten, unflatten
 from stacx.runtimes.compilation import compiler_options
 from stacx.runtimes.devices import assigned_devices
 from stacx.runtimes.exchange import Exchange
@@ -127,10 +128,17 @@ class ActorLearnerRuntime:
         return jax.jit(self._init, out_shardings=self._replicated)()
 
     def abstract_state(self) -> Any:
+        """The shapes, types and shardings of a state."""
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._replicated),
             jax.eval_shape(self._init),
         )
+
+    def arrays_of(self, state: HostTrainState) -> Arrays:
+        return flatten(state)
+
+    def state_of(self, arrays: Arrays) -> HostTrainState:
+        return unflatten(arrays, self.abstract_state())
 
     def counts(self) -> dict[str, int]:
         """What befell environments, which has nothing to do with the learner's arrays.

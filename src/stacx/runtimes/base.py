@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Array, Int
 
 from stacx.core.learner import LearnerState
+from stacx.runtimes.arrays import Arrays
 from stacx.runtimes.statistics import IntervalStatistics
 
 
@@ -47,8 +48,16 @@ class Runtime(Protocol):
         """The `TrainState` before the first update."""
         ...
 
-    def abstract_state(self) -> Any:
-        """The shapes, types and shardings of a state, for restoring one."""
+    def arrays_of(self, state: Any) -> Arrays:
+        """All of a state, for a checkpoint."""
+        ...
+
+    def state_of(self, arrays: Arrays) -> Any:
+        """The state that such arrays are of.
+
+        Raises:
+            CheckpointError: if they are of another config or environment.
+        """
         ...
 
     def counts(self) -> dict[str, int]:

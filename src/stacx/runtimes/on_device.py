@@ -24,6 +24,7 @@ from stacx.core.distributions import draw_noise, environment_actions
 from stacx.core.learner import Learner, LearnerState
 from stacx.environments import OnDeviceEnvironment, VectorEnvironment, VectorState
 from stacx.networks import ActorCriticNetwork
+from stacx.runtimes.arrays import Arrays, flatten, unflatten
 from stacx.runtimes.compilation import compiler_options
 from stacx.runtimes.randomness import iteration_key, start_key
 from stacx.runtimes.running import running
@@ -93,12 +94,19 @@ class OnDeviceRuntime:
             return jax.jit(self._init_all, out_shardings=self._shardings)()
 
     def abstract_state(self) -> Any:
+        """The shapes, types and shardings of a state."""
         abstract = jax.eval_shape(self._init_all)
         return jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             abstract,
             self._shardings,
         )
+
+    def arrays_of(self, state: TrainState) -> Arrays:
+        return flatten(state)
+
+    def state_of(self, arrays: Arrays) -> TrainState:
+        return unflatten(arrays, self.abstract_state())
 
     def counts(self) -> dict[str, int]:
         return {}
