@@ -29,7 +29,7 @@ from stacx.runtimes.compilation import compiler_options
 from stacx.runtimes.randomness import iteration_key, start_key
 from stacx.runtimes.running import running
 from stacx.runtimes.statistics import EpisodeEnds, IntervalStatistics
-from stacx.types import RecurrentState, Trajectory, action_space_to_json
+from stacx.types import Parameters, RecurrentState, Trajectory, action_space_to_json
 
 
 class Steps(eqx.Module):
@@ -263,27 +263,36 @@ class OnDeviceRuntime:
         heads = draw_heads(action_key, self.config.num_envs, self.config)
         keys = jax.random.split(environment_key, shape)
 
-        def step(carry: Any, inputs: Any) -> Any:
-            environments, recurrent_state = carry
-            keys, noise = inputs
-            policy, next_recurrent_state = acting_policy(
-                self.network,
-                state.learner.parameters,
-                environments.observations,
-                environments.starts,
-                recurrent_state,
-                heads,
-                self.config,
-            )
-            actions = policy.sample(noise)
-            stepped, transition = self.vector.step(
-                keys, environments, environment_actions(space, actions), self._batch_axis
-            )
-            seen = (environments.observations, environments.starts, recurrent_state)
-            return (stepped, next_recurrent_state), (*seen, actions, policy, transition)
+        def rollout(
+            parameters: Parameters, start: Any, heads: Int[Array, " B"], keys: Array, noise: Array
+        ) -> Any:
+            def step(carry: Any, inputs: Any) -> Any:
+                environments, recurrent_state = carry
+                keys, noise = inputs
+                policy, next_recurrent_state = acting_policy(
+                    self.network,
+                    parameters,
+                    environments.observations,
+                    environments.starts,
+                    recurrent_state,
+                    heads,
+                    self.config,
+                )
+                actions = policy.sample(noise)
+                stepped, transition = self.vector.step(
+                    keys, environments, environment_actions(space, actions), self._batch_axis
+                )
+                seen = (environments.observations, environments.starts, recurrent_state)
+                return (stepped, next_recurrent_state), (*seen, actions, policy, transition)
 
-        (last, last_recurrent_state), outputs = jax.lax.scan(
-            step, (state.environments, state.recurrent_state), (keys, noise)
+            return jax.lax.scan(step, start, (keys, noise))
+
+        (last, last_recurrent_state), outputs = self._by_device(rollout)(
+            state.learner.parameters,
+            (state.environments, state.recurrent_state),
+            heads,
+            keys,
+            noise,
         )
         observations, starts, recurrent_states, actions, policies, transitions = outputs
         steps = Steps(
@@ -301,6 +310,23 @@ class OnDeviceRuntime:
         )
         return last, last_recurrent_state, steps, ends
 
+    def _by_device(self, rollout: Callable[..., Any]) -> Callable[..., Any]:
+        """A rollout of which each device makes that of its own environments.
+
+        They share nothing but parameters, and so no device waits for another before the update.
+        """
+        if not self._splits_environments:
+            return rollout
+        whole, by_batch = PartitionSpec(), PartitionSpec("devices")
+        by_time = PartitionSpec(None, "devices")
+        return jax.shard_map(
+            rollout,
+            mesh=self._mesh,
+            in_specs=(whole, by_batch, by_batch, by_time, by_time),
+            out_specs=(by_batch, by_time),
+            check_vma=False,
+        )
+
     def _plan_sharding(self) -> tuple[int, Any]:
         """How many devices share the work, and the sharding of every leaf of the state."""
         devices = jax.local_devices()
@@ -309,7 +335,8 @@ class OnDeviceRuntime:
         by_seed = self.config.num_seeds % count == 0
         if not by_seed and self.config.num_envs % count:
             count = 1
-        mesh = Mesh(np.array(devices[:count]), ("devices",))
+        self._mesh = mesh = Mesh(np.array(devices[:count]), ("devices",))
+        self._splits_environments = count > 1 and not by_seed
         replicated = NamedSharding(mesh, PartitionSpec())
         split = NamedSharding(
             mesh, PartitionSpec("devices") if by_seed else PartitionSpec(None, "devices")
