@@ -20,6 +20,7 @@ from jaxtyping import Array, PRNGKeyArray
 from of_one_task import carry_out
 
 from stacx import Discrete, Timestep
+from stacx.cli.main import as_command
 from stacx.reproduction import Experiment, Reference, Suite, Task, Variant, comparing
 
 DELAYS = (1, 3, 10, 30, 100)
@@ -96,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

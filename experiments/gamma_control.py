@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from stacx.cli.main import as_command
 from stacx.reproduction import SUITES, Experiment, Suite, Variant, comparing, reproduce
 
 TASKS = ("gymnax:CartPole-v1", "gymnax:Acrobot-v1", "gymnax:DiscountingChain-bsuite")
@@ -55,4 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from of_one_task import carry_out, keep_table
 
+from stacx.cli.main import as_command
 from stacx.reproduction import (
     SUITES,
     Analysis,
@@ -91,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

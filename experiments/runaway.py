@@ -14,6 +14,7 @@ from typing import Any
 
 from of_one_task import carry_out, keep_table
 
+from stacx.cli.main import as_command
 from stacx.reproduction import SUITES, Experiment, Suite, Variant, comparing
 
 RAW = {"reward_scale": 1.0, "head_init": 1.0, "max_aux_gradient": None}
@@ -68,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from of_one_task import carry_out, keep_table
 
+from stacx.cli.main import as_command
 from stacx.reproduction import Experiment, Reference, Suite, Task, Variant, comparing
 
 BOUNDS = (None, 0.1, 0.03, 0.01)
@@ -54,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

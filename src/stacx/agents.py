@@ -69,7 +69,7 @@ _PAPER_EVERYWHERE = {
 _SMALL_NETWORK = {
     "num_envs": Setting(16, "as good as 8 for IMPALA, and faster; docs/results/classic.md"),
     "trajectory_length": Setting(20, "Table 3, n"),
-    "gamma": Setting(0.99, "Table 3, control; not tuned"),
+    "gamma": Setting(0.99, "Table 3, control; not compared"),
     "head_widths": Setting((), "linear heads: small problems need no more"),
     "head_init": Setting(0.01, "heads start alike, near uniform; docs/results/classic.md"),
     "max_aux_gradient": Setting(0.03, "keeps head 1 safer from others; docs/results/runaway.md"),
@@ -155,7 +155,7 @@ ENVIRONMENTS: dict[str, dict[str, Setting]] = {
     },
     "gym:LunarLander-v3": {
         "reward_scale": Setting(0.01, "keeps auxiliary heads closer; docs/results/atari.md"),
-        "gamma": Setting(0.995, "episodes of hundreds of steps; not tuned"),
+        "gamma": Setting(0.995, "episodes of hundreds of steps; not compared"),
         "g_e": Setting(1e-5, "in proportion to the rewards; docs/results/atari.md"),
         "rmsprop_eps": Setting(0.003, "in proportion to the gradients; docs/results/atari.md"),
         "steps": Setting(3_000_000, "solved by then; docs/results/atari.md"),
@@ -163,7 +163,7 @@ ENVIRONMENTS: dict[str, dict[str, Setting]] = {
     "gymnax:Acrobot-v1": {
         "reward_scale": Setting(0.1, "tuned for IMPALA, docs/results/classic.md")
     },
-    "gymnax:MountainCar-v0": {"reward_scale": Setting(0.02, "returns of hundreds; not tuned")},
+    "gymnax:MountainCar-v0": {"reward_scale": Setting(0.02, "returns of hundreds; not compared")},
     "gymnax:MemoryChain-bsuite": {"lstm_size": Setting(64, "the task needs memory")},
     "gym:Pendulum-v1": _PENDULUM,
     "gymnax:Pendulum-v1": _PENDULUM,

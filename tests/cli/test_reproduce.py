@@ -25,6 +25,10 @@ from stacx.reproduction import EXPERIMENTS, SUITES, Reference, Suite, Task
         (["ablation", "--seeds", "3"], "did you mean --num-seeds?"),
         (["ablation", "--num-seeds", "x"], "--num-seeds 'x' is not a whole number"),
         (["runtime", "--jobs", "2"], "--jobs 2 would spoil runtime"),
+        (
+            ["ablation", "--tasks", "pong"],
+            "--tasks pong: classic at scale small has Catch-bsuite, ",
+        ),
         (["ablation", "--output", "here"], "--output here is not empty"),
         (["ablation", "--output", "x" * 300], "cannot use --output xxx"),
     ],
@@ -66,6 +70,7 @@ def test_the_output_of_something_else_is_left_alone(arguments, message, tmp_path
     assert contents(tmp_path) == before
 
 
+@pytest.mark.filterwarnings("default")
 def test_a_suite_whose_engine_is_missing(monkeypatch, tmp_path, capsys):
     def names():
         raise ImportError("No module named 'ale_py'")
@@ -77,7 +82,18 @@ def test_a_suite_whose_engine_is_missing(monkeypatch, tmp_path, capsys):
     err = capsys.readouterr().err
     assert "'ale_py'" in err
     assert "pip install '.[atari]'" in err
+    assert main(["reproduce", "learning-curves", "--suite", "atari5", "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    assert "0 of 60 runs are complete" in out
+    assert "warning: not to be made here: atari:BattleZone needs" in err
     assert contents(tmp_path) == set()
+
+
+def test_some_tasks_of_a_suite(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "learning-curves", "--dry-run", "--tasks", "catch", "CART"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("to do") == out.count("Catch-bsuite") + out.count("CartPole-v1") == 8
 
 
 def test_a_dry_run_lists_every_run(monkeypatch, tmp_path, capsys):

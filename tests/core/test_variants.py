@@ -146,6 +146,22 @@ def test_a_variant_of_the_inner_loss_moves_parameters_elsewhere(x64, name):
     assert np.abs(moves[0] - moves[1]).max() > 1e-4
 
 
+@pytest.mark.parametrize("fixed", ["gamma", "lambda", "g_v", "g_p", "g_e"])
+def test_impala_aux_learns_otherwise_with_other_auxiliary_values(x64, fixed):
+    """Which nothing tunes; head 1 keeps its own."""
+    value = {"gamma": 0.5, "lambda": 0.3, "g_v": 2.0, "g_p": 3.0, "g_e": 1.0}[fixed]
+    torsos = []
+    for aux in ({}, {f"aux_{fixed.rstrip('_')}": (value,)}):
+        learner = make_learner(agent="impala-aux", **aux)
+        state = learner.init(jax.random.key(0))
+        after, metrics = quick_jit(learner.update)(state, make_trajectory())
+        torsos.append(after.parameters["torso"])
+    assert np.abs(torsos[0] - torsos[1]).max() > 1e-6
+    seen = np.asarray(metrics.metaparameters[fixed])
+    assert np.all(seen[1:] == value)
+    assert seen[0] != value
+
+
 def learner_and_state(**settings):
     learner = make_learner(agent="stac", **settings)
     return learner, learner.init(jax.random.key(0))

@@ -137,6 +137,25 @@ def test_every_head_is_told_its_discount(embedding, widths):
             assert_close(actual, expected[:, :, 0])
 
 
+@pytest.mark.parametrize("embedding", ["shared", "per-head"])
+def test_what_heads_say_depends_on_their_own_discount(embedding):
+    """By finite differences: what the metagradient goes through, in the network that is trained."""
+    with jax.enable_x64(True):
+        network, observations = build(gamma_embedding=embedding, head_widths=(6,)), observe()
+        parameters = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), filled(network.init))
+
+        def said(gamma):
+            output = outputs(network, network.conditioned_on(parameters, gamma), observations)
+            return jnp.concatenate([output.policy, output.values[..., None]], -1).sum((0, 1, 3))
+
+        gamma, step = jnp.array([0.9, 0.5, 0.99]), 1e-6 * jnp.eye(3)
+        slopes = jax.jacobian(said)(gamma)
+        differences = [(said(gamma + e) - said(gamma - e)) / 2e-6 for e in step]
+        np.testing.assert_allclose(slopes, np.stack(differences, -1), rtol=1e-6, atol=1e-8)
+        assert np.all(np.abs(np.diag(slopes)) > 0.1)
+        assert np.all(slopes == np.diag(np.diag(slopes)))
+
+
 def _shorter(mlp, own, first):
     """The MLP for features alone: what it is told is part of its bias."""
     size = len(first) - len(own)

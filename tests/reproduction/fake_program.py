@@ -1,7 +1,8 @@
 """In the place of `stacx`: python fake_program.py train ... --run-dir DIR [--resume].
 
-What it does is in DIR's name: `failing` fails, `stubborn` does not end on SIGTERM, `polite` ends as
-`stacx train` does; anything else copies the run that the test has prepared in $PREPARED.
+What it does is in DIR's name: `failing` fails, `late` does so after its last line of metrics,
+`stubborn` does not end on SIGTERM, `polite` ends as `stacx train` does; anything else copies the
+run that the test has prepared in $PREPARED.
 """
 
 import os
@@ -28,3 +29,7 @@ if "stubborn" in directory or "polite" in directory:
 time.sleep(0.2)
 place = directory.partition("/runs/")[2]
 shutil.copytree(os.path.join(os.environ["PREPARED"], place), directory, dirs_exist_ok=True)
+if "late" in directory:
+    shutil.rmtree(os.path.join(directory, "checkpoints"))
+    print("stacx: training diverged", flush=True)
+    sys.exit(1)

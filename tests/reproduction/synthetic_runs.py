@@ -29,7 +29,7 @@ def experiment_of(*names, analyse=compare, **options):
     return Experiment("made-up", "Made <up>", "Nothing.", lambda _: variants, analyse, **options)
 
 
-def write_run(run, final, *, share=1.0, extra=None, rate=1000.0):
+def write_run(run, final, *, share=1.0, extra=None, rate=1000.0, others=None):
     """Metrics of a run that climbs to `final` (by seed) at its end, or as far as `share` of it.
 
     `extra` has more metrics: numbers, or functions of the share of training and the seed.
@@ -56,7 +56,9 @@ def write_run(run, final, *, share=1.0, extra=None, rate=1000.0):
                 }
             )
     directory.append_metrics(lines)
-    run.add_process(2000 / rate, "a made-up machine")
+    if share == 1.0:
+        (directory.checkpoints / str(total)).mkdir(parents=True)
+    run.add_process(2000 / rate, "a made-up machine", others)
 
 
 def _metaparameters(config, progress):

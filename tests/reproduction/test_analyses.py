@@ -1,7 +1,7 @@
 """What is made of results: numbers by hand, on made-up metrics."""
 
 import pytest
-from synthetic_runs import plan_of, rows_of, tiny_suite, write_all, write_run
+from synthetic_runs import plan_of, rows_of, said, tiny_suite, write_all, write_run
 
 from stacx.reproduction import analyses, figures
 from stacx.reproduction.experiments import EXPERIMENTS
@@ -47,13 +47,23 @@ def test_times_are_held_against_impalas(tmp_path):
     for run in plan.runs:
         write_run(run, lambda seed: 1.0, rate=rates[run.variant])
     rows = {row["agent"]: row for row in rows_of(analyses.runtime(plan.results()), "runtime")}
-    assert rows["stac"]["ratio by steps/s"] == 2.0
+    assert rows["stac"]["ratio"] == 2.0
     assert rows["stacx"]["ratio"] == pytest.approx(2.5)
     assert rows["stacx"]["minutes"] == pytest.approx(5 / 60)
     assert rows["stacx"]["paper"] == pytest.approx(84 / 70)
     assert rows["impala"]["ratio"] == 1.0
     assert rows["stac"]["lower quartile"] == rows["stac"]["upper quartile"] == 500.0
     assert len(plan.tasks) == 1
+
+
+@pytest.mark.parametrize(("others", "trusted"), [(0.3, True), (1.2, False)])
+def test_a_machine_that_was_busy_is_named_beside_the_times(tmp_path, others, trusted):
+    plan = plan_of(EXPERIMENTS["runtime"], tiny_suite(), tmp_path)
+    for run in plan.runs:
+        write_run(run, lambda seed: 1.0, others=others if run.variant == "stac" else 0.1)
+    text = said(analyses.runtime(plan.results()))["what else kept the machine busy, at worst"]
+    assert text.startswith(f"{others} cores on average")
+    assert ("do not trust" in text) is not trusted
 
 
 def test_the_four_agents_have_the_papers_colours():

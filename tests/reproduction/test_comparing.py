@@ -69,3 +69,5 @@ def test_the_estimate_is_in_the_table_of_atari5_only(tmp_path):
     write_all(plan)
     (row, _) = rows_of(comparing.compare(plan.results()), "aggregates")
     assert row["median of 57 games, estimated from 5"] == pytest.approx(0.5, abs=0.15)
+    low, high = map(float, row["57 games 95 %"].split(" to "))
+    assert 0.2 < low < row["median of 57 games, estimated from 5"] < high < 0.8

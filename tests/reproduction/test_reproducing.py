@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -18,16 +19,21 @@ from synthetic_runs import SCALE, plan_of, tiny_suite, write_all
 from test_execution import CPU, PROGRAM
 
 from stacx.errors import ConfigError, Interrupted, StacxError, TrainingWarning
-from stacx.reproduction import comparing, reproducing, statistics
+from stacx.reproduction import comparing, devices, reproducing, statistics
 from stacx.reproduction.experiments import EXPERIMENTS, Experiment, Variant
 from stacx.reproduction.plan import State
 from stacx.reproduction.suites import SUITES
 
 
+def use_by_others(monkeypatch, cores):
+    monkeypatch.setattr(devices.OthersUse, "cores", lambda self: cores)
+    monkeypatch.setattr(reproducing, "_LOOK", 0.0)
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(reproducing, "find_machine", lambda: CPU)
-    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    use_by_others(monkeypatch, 0.0)
     monkeypatch.setattr(statistics, "DRAWS", 20)
     monkeypatch.setattr(statistics, "_FEWER_DRAWS", 20)
 
@@ -210,14 +216,21 @@ def test_what_measures_time_runs_alone(carry_out):
 
 @pytest.mark.parametrize(("load", "warned"), [(0.1, False), (1.7, True)])
 def test_a_busy_machine_is_told_where_time_is_measured(carry_out, monkeypatch, load, warned):
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    use_by_others(monkeypatch, load)
     told = pytest.warns(TrainingWarning, match="keep 1.7 cores busy")
     with told if warned else contextlib.nullcontext():
         carry_out(experiment=experiment_with("a", one_at_a_time=True))
 
 
+def test_how_busy_others_were_is_kept_beside_a_run(carry_out, monkeypatch, tmp_path):
+    use_by_others(monkeypatch, 0.25)
+    carry_out("a", jobs=1)
+    timing = tmp_path / "out" / "runs" / "Catch-bsuite" / "a.timing.json"
+    assert json.loads(timing.read_text())["others"] == 0.25
+
+
 def test_a_busy_machine_does_not_matter_elsewhere(carry_out, monkeypatch):
-    monkeypatch.setattr(os, "getloadavg", lambda: (9.0, 0.0, 0.0))
+    use_by_others(monkeypatch, 9.0)
     carry_out("a")  # where a warning is an error
 
 
@@ -243,3 +256,37 @@ def test_the_command_that_goes_on_is_one_that_there_is(tmp_path, monkeypatch):
     assert commands[1] == "python my_script.py --steps '5 k'"
     changed = dataclasses.replace(SUITES["classic"], note="other")
     assert reproducing._command(plan_of(known, changed, tmp_path)) == commands[1]
+    some = reproducing._only(SUITES["classic"], SCALE, ["catch", "FOUR"])
+    command = reproducing._command(plan_of(known, some, tmp_path))
+    assert " --tasks Catch-bsuite FourRooms-misc --output " in command
+
+
+def test_an_experiment_that_is_not_in_the_paper_has_no_column_for_it(carry_out, capsys):
+    report = carry_out("impala", "b").read_text()
+    assert "<th>paper</th>" not in report
+    assert "<h2>In short</h2>" in report
+    assert "(paper: " not in capsys.readouterr().out
+
+
+def test_a_log_begins_with_the_command(carry_out, tmp_path):
+    carry_out("a")
+    log = (tmp_path / "out" / "runs" / "Catch-bsuite" / "a.log").read_text()
+    assert log.startswith("$ stacx train --env gymnax:Catch-bsuite --agent impala ")
+
+
+def test_a_run_that_fails_after_its_last_line_is_not_complete(carry_out, tmp_path):
+    """As one that diverges in its last chunk: its metrics look complete."""
+    for _ in range(2):
+        with pytest.raises(StacxError, match=r"1 of 2 runs failed \(Catch-bsuite late\)"):
+            carry_out("impala", "late")
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "Not complete: 1 of 2 runs" in report
+    assert "Catch-bsuite late: interrupted at 100%; failed: stacx: training diverged" in report
+
+
+def test_runs_that_were_complete_before_are_counted(carry_out, tmp_path, capsys):
+    carry_out("a", "b")
+    shutil.rmtree(tmp_path / "out" / "runs" / "Catch-bsuite" / "b")
+    capsys.readouterr()
+    carry_out("a", "b")
+    assert "[2/2] Catch-bsuite b complete" in capsys.readouterr().out

@@ -22,7 +22,7 @@ def test_robustness_counts_tasks_times_values(tmp_path):
     plan = plan_of(EXPERIMENTS["robustness-gamma"], tiny_suite(), tmp_path)
     write_all(plan, level)
     cells, better, apart, _ = said(robustness.robustness_of_gamma(plan.results())).values()
-    assert cells == "40% (4 of 10)"
+    assert cells == "40% (4 of 10; 0 are equal within 0.005, and in 6 IMPALA's is above)"
     assert better == "40% (40% to 40%)"
     assert apart == "STACX 4, IMPALA 6"
 
@@ -31,7 +31,7 @@ def test_cells_that_are_equal_are_named():
     ones, twos = np.ones(2), np.array([2.0, 2.0])
     ours, theirs = {"a": twos, "b": ones, "c": ones}, {"a": ones, "b": ones, "d": ones}
     cells, better, apart, means = robustness._wins(ours, theirs, "72 %")
-    assert cells.ours == "50% (1 of 2; 1 more are equal within 0.005)"
+    assert cells.ours == "50% (1 of 2; 1 are equal within 0.005, and in 0 IMPALA's is above)"
     assert better.ours.startswith("75%")
     assert apart.ours == "STACX 1, IMPALA 0"
     assert means.ours.startswith("STACX 150% (150% to 150%), IMPALA 100%")
@@ -45,7 +45,7 @@ def test_without_a_cell_nothing_is_counted():
 def test_what_differs_by_next_to_nothing_is_equal():
     ours, theirs = {"a": np.full(2, 1.004)}, {"a": np.ones(2)}
     cells, _, apart, _ = robustness._wins(ours, theirs, "72 %")
-    assert cells.ours == "0% (0 of 1; 1 more are equal within 0.005)"
+    assert cells.ours == "0% (0 of 1; 1 are equal within 0.005, and in 0 IMPALA's is above)"
     assert apart.ours == "STACX 0, IMPALA 0"
 
 

@@ -15,6 +15,7 @@ MANY = {
     "behaviour": "average",
     "meta_interval": 2,
     "outer_fraction": 0.5,
+    "meta_learning_rate": 0.1,  # an update moves gamma by far more than rounding does
     "steps": 400,
 }
 OTHERS = {

@@ -9,8 +9,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import TextIO
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn, TextIO
 
 import stacx
 from stacx.cli.parsing import fail
@@ -33,10 +33,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done; 2 bad arguments or configuration; 1 a failure while running; 128 + signal when
         interrupted.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    code = _run_to_its_end(lambda: _run(given))
+    if code:
+        _leave_other_hosts(code)
+    return code
+
+
+def as_command(work: Callable[[], object]) -> NoReturn:
+    """Runs a script's own work as `stacx` runs its commands: an error is a line and an exit code.
+
+    Exits with 0, or as `main` returns for what `work` raises.
+    """
+
+    def run() -> int:
+        work()
+        return 0
+
+    sys.exit(_run_to_its_end(run))
+
+
+def _leave_other_hosts(code: int) -> None:
+    """Ends a process that is one of several hosts at once, if the command has failed.
+
+    Leaving JAX's distributed runtime in order would wait for the others, who wait for this one.
+    """
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.distributed.is_initialized():
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(code)
+
+
+def _run_to_its_end(run: Callable[[], int]) -> int:
+    """Runs something, and turns errors into lines and exit codes."""
     logging.getLogger("jax._src.callback").setLevel(logging.CRITICAL)  # the error says as much
     try:
         with _warnings_as_lines():
-            code = _run(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
+            code = run()
             if sys.stdout is not None:  # it is None if it was closed
                 sys.stdout.flush()
             return code

@@ -32,6 +32,8 @@ class Arguments:
     """Seeds of every variant on every task; by default the suite's (the paper's 3, or more)."""
     output: Path | None = None
     """Where everything goes; by default reproduced/NAME-SUITE-SCALE."""
+    tasks: tuple[str, ...] = ()
+    """Only those of the suite whose names have one of these in them, such as catch cartpole."""
     jobs: int | None = None
     """Runs at once; by default one for each core, or for each GPU."""
     dry_run: bool = False
@@ -57,6 +59,7 @@ def run(arguments: Sequence[str]) -> int:
         scale=parsed.scale,
         num_seeds=parsed.num_seeds,
         output=parsed.output,
+        tasks=parsed.tasks,
         jobs=parsed.jobs,
         dry_run=parsed.dry_run,
         quiet=parsed.quiet,

@@ -6,10 +6,12 @@ seeds; a table of one task's scores has whatever is complete.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from stacx.reporting import RunData
-from stacx.reproduction import figures
+from stacx.reproduction import figures, statistics
 from stacx.reproduction.comparing import (
     NO_AVERAGE,
     PAPER_SCORES,
@@ -18,12 +20,14 @@ from stacx.reproduction.comparing import (
     scores_table,
     task_curves,
 )
-from stacx.reproduction.results import Analysis, Comparison, Illustration, Results, Table
+from stacx.reproduction.results import Analysis, Cell, Comparison, Illustration, Results, Table
 
 PAPER_MINUTES = {"impala": 70.0, "stac": 71.0, "impala-aux": 83.0, "stacx": 84.0}
 """Table 4, Atari on TPUs."""
 PAPER_MINUTES_GPU = {"impala": 105.0, "stac": 129.0, "impala-aux": 106.0, "stacx": 133.0}
 """Table 4, where a GPU learns."""
+DISTURBED = 0.5
+"""Cores that others keep busy, above which a measurement of time is not to be trusted."""
 _NOTHING = 1e-3
 """A normalised score that is nobody's merit."""
 
@@ -93,62 +97,75 @@ def ablation(results: Results) -> Analysis:
 
 
 def runtime(results: Results) -> Analysis:
-    """Table 4: the time of a run, and its ratio to IMPALA's."""
+    """Table 4: the time of a step, and its ratio to IMPALA's."""
     task = results.tasks[0]
     cells = results.of_task(task)
-    rates = {name: _median_rate(cell.data) for name, cell in cells.items()}
+    rates = {name: _quartiles_of_rate(cell.data) for name, cell in cells.items()}
     rows = []
     for name, cell in cells.items():
-        seconds, baseline = cell.seconds, cells.get("impala")
-        whole = baseline.seconds if baseline else None
+        low, rate, high = rates[name]
         rows.append(
             (
-                name,
-                None if seconds is None else seconds / 60,
-                seconds / whole if seconds and whole else None,
-                rates[name],
-                rates["impala"] / rates[name] if baseline else None,
-                *_quartiles_of_rate(cell.data),
+                *(name, rate, low, high),
+                rates["impala"][1] / rate if "impala" in rates else None,
                 PAPER_MINUTES[name] / PAPER_MINUTES["impala"],
                 PAPER_MINUTES_GPU[name] / PAPER_MINUTES_GPU["impala"],
+                cell.others,
+                None if cell.seconds is None else cell.seconds / 60,
             )
         )
     table = Table(
         "runtime",
-        f"{task.env}: minutes of all processes of a run, all seeds, with start and compilation "
-        "(again after an interruption); median of the metrics' steps per second; times as a "
-        "multiple of IMPALA's, of the runs and of a step; the quartiles of steps per second; and "
-        "the multiples of the paper's Table 4, on TPUs and with a learner on a GPU.",
+        f"{task.env}: the metrics' steps per second, median and quartiles; time of a step as a "
+        "multiple of IMPALA's, here and in the paper's Table 4, on TPUs and with a learner on a "
+        "GPU; how many cores were busy with anything else meanwhile, at worst (nothing should be); "
+        "and minutes of all processes of a run, with start and compilation, after an interruption "
+        "again.",
         (
-            *("agent", "minutes", "ratio", "steps/s", "ratio by steps/s", "lower quartile"),
-            *("upper quartile", "paper", "paper, GPU learner"),
+            *("agent", "steps/s", "lower quartile", "upper quartile", "ratio"),
+            *("paper", "paper, GPU learner", "cores busy otherwise", "minutes"),
         ),
         rows,
     )
     comparisons = [
         Comparison(
-            f"time of {row[0]} / IMPALA's",
-            f"{row[-2]:.2f} (TPU), {row[-1]:.2f} (GPU learner)",
-            "no run of IMPALA" if row[4] is None else f"{row[4]:.2f} by steps per second",
+            f"time of a step of {row[0]} / IMPALA's",
+            f"{row[5]:.2f} (TPU), {row[6]:.2f} (GPU learner)",
+            "no run of IMPALA" if row[4] is None else f"{row[4]:.2f}",
         )
         for row in rows
         if row[0] != "impala"
     ]
-    ratios = {row[0]: row[4] for row in rows if row[4] is not None}
+    comparisons += _disturbance(cells)
     illustrations = []
-    if ratios:
-        figure = figures.bars(ratios, "time per step / IMPALA's")
-        caption = "Time per environment step, as a multiple of IMPALA's."
+    if "impala" in rates:
+        times = {
+            name: statistics.Estimate(*(rates["impala"][1] / rate for rate in (middle, high, low)))
+            for name, (low, middle, high) in rates.items()
+        }
+        figure = figures.estimates({"": times}, "time per step / IMPALA's")
+        caption = (
+            "Time per environment step, as a multiple of IMPALA's median; from the quartiles of "
+            "steps per second."
+        )
         illustrations = [Illustration("runtime", caption, figure)]
     return Analysis(comparisons, [table], illustrations)
 
 
-def _median_rate(run: RunData) -> float:
-    """Environment steps per second: the median over lines and seeds."""
-    return float(np.nanmedian(run.series("steps_per_second")))
+def _disturbance(cells: Mapping[str, Cell]) -> list[Comparison]:
+    """Whether others used the machine while time was measured."""
+    others = [cell.others for cell in cells.values() if cell.others is not None]
+    if not others:
+        return []
+    worst = max(others)
+    text = f"{worst:.1f} cores on average"
+    if worst > DISTURBED:
+        text += ": do not trust the ratios, and measure again on a quiet machine"
+    return [Comparison("what else kept the machine busy, at worst", "not in the paper", text)]
 
 
-def _quartiles_of_rate(run: RunData) -> tuple[float, float]:
-    """The quartiles of the same."""
-    low, high = np.nanquantile(run.series("steps_per_second"), (0.25, 0.75))
-    return float(low), float(high)
+def _quartiles_of_rate(run: RunData) -> tuple[float, float, float]:
+    """Environment steps per second: lower quartile, median and upper one over lines and seeds."""
+    rates = run.series("steps_per_second")
+    low, middle, high = map(float, np.nanquantile(rates, (0.25, 0.5, 0.75)))
+    return low, middle, high

@@ -45,7 +45,7 @@ def compare(
     Args:
         results: of any experiment.
         baseline: the variant that others are held against.
-        paper: what the paper has for some variants.
+        paper: what the paper has for some variants; None: it has no such experiment.
     """
     tasks = results.shared_tasks()
     if not tasks:
@@ -53,10 +53,11 @@ def compare(
         return Analysis([missing], [scores_table(results)])
     scores = _scores(results, tasks)
     aggregates = statistics.aggregates(scores)
+    unknown = "" if paper is None else "no number in the text"
     comparisons = [
         Comparison(
             f"{name}, normalised score",
-            (paper or {}).get(name, "no number in the text"),
+            (paper or {}).get(name, unknown),
             _score_text(results, aggregates[name]),
         )
         for name in results.variants
@@ -90,8 +91,10 @@ def scores_table(results: Results) -> Table:
             )
     return Table(
         "scores",
-        "Final scores: mean training return over the last 5 % of the steps; mean, standard "
-        "deviation and extremes over seeds, the mean normalised, and each seed's.",
+        "Final scores: mean training return over the last 5 % of the steps (the last return there "
+        "is, where no episode ended in them); mean, standard "
+        "deviation (of the seeds there are: divided by their number) and extremes over seeds, the "
+        "mean normalised, and each seed's.",
         (
             "task",
             "variant",
@@ -123,21 +126,22 @@ def _aggregates_table(
 ) -> Table:
     atari5 = {task.env for task in tasks} == set(ATARI5_WEIGHTS)
     columns = ["variant", *(f"{x}{y}" for x in ("IQM", "median", "mean") for y in ("", " 95 %"))]
-    columns += ["median of 57 games, estimated from 5"] * atari5
+    columns += ["median of 57 games, estimated from 5", "57 games 95 %"] * atari5
+    medians = _atari5_medians(results, tasks) if atari5 else {}
     rows = []
     for name, of_variant in aggregates.items():
         row: list[Any] = [name]
         for estimate in of_variant.values():
             row += [estimate.value, f"{estimate.low:.3f} to {estimate.high:.3f}"]
         if atari5:
-            means = results.normalised(name, tasks).mean(axis=0)
-            percentages = {task.env: 100 * m for task, m in zip(tasks, means, strict=True)}
-            row.append(atari5_median(percentages) / 100)
+            median = medians[name]
+            row += [median.value, f"{median.low:.3f} to {median.high:.3f}"]
         rows.append(row)
     return Table(
         "aggregates",
         f"Normalised scores (1: {results.suite.unit}) over {count(len(tasks), 'task')} and all "
-        "seeds, with 95 % stratified bootstrap intervals over seeds.",
+        "seeds, with 95 % stratified bootstrap intervals over seeds. A task of which some variant "
+        "is not complete, as when a seed diverged, is left out for all of them.",
         columns,
         rows,
     )
@@ -265,6 +269,16 @@ def atari5_median(percentages: Mapping[str, float]) -> float:
         for game, weight in ATARI5_WEIGHTS.items()
     )
     return float(10**total - 1)
+
+
+def _atari5_medians(results: Results, tasks: Sequence[Task]) -> dict[str, statistics.Estimate]:
+    """The same of every variant, 1 being 100 %."""
+    games = [task.env for task in tasks]
+
+    def median(x: Float[np.ndarray, "K tasks"]) -> float:
+        return atari5_median(dict(zip(games, 100 * x.mean(axis=0), strict=True))) / 100
+
+    return statistics.of_each(_scores(results, tasks), median)
 
 
 def with_bounds(estimate: statistics.Estimate) -> str:

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,7 @@ PACKAGES = (
     *("ale-py", "dm_control", "envpool", "mujoco"),
 )
 """Those whose versions matter for a result."""
-_CPU_INFO = Path("/proc/cpuinfo")
+_CPU_INFO, _CPU_TIMES = Path("/proc/cpuinfo"), Path("/proc/stat")
 _SECONDS = 120.0
 """How long the devices may take to answer."""
 _GPUS = ("gpu", "cuda", "rocm")
@@ -79,12 +80,36 @@ def find_machine() -> Machine:
     return Machine(platform, tuple(kinds), usable_cores())
 
 
-def busy_cores() -> float:
-    """How many cores were busy over the last minute: the load average; 0 where there is none."""
+class OthersUse:
+    """How many cores are busy with anything but this process's children, from now on."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._busy = _busy_seconds()
+        self._own = _own_seconds()
+
+    def cores(self) -> float | None:
+        """On average since then, children counted as they end; None where it cannot be told."""
+        busy = _busy_seconds()
+        if busy is None or self._busy is None:
+            return None
+        others = busy - self._busy - (_own_seconds() - self._own)
+        return max(0.0, others) / max(time.monotonic() - self._began, 1e-3)
+
+
+def _busy_seconds() -> float | None:
+    """Seconds that all cores together were busy since the machine has started, on Linux."""
     try:
-        return os.getloadavg()[0]
-    except (AttributeError, OSError):
-        return 0.0
+        fields = _CPU_TIMES.read_text().split("\n", 1)[0].split()[1:]
+        user, nice, system, _, _, *interrupts = map(int, fields[:8])
+        return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return None
+
+
+def _own_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def usable_cores() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shlex
 import signal
 import statistics
 import subprocess
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from stacx.errors import StacxError
-from stacx.reproduction.devices import Machine, circumstances
+from stacx.reproduction.devices import Machine, OthersUse, circumstances
 from stacx.reproduction.estimates import duration, in_all
 from stacx.reproduction.plan import PlannedRun, State
 from stacx.runs.directory import RunDirectory
@@ -57,6 +58,7 @@ class _Child:
     work: Work
     process: subprocess.Popen
     began: float
+    others: OthersUse
 
 
 class Executor:
@@ -86,10 +88,19 @@ class Executor:
         self._failures: list[Failure] = []
         self._paces: list[float] = []  # times that complete runs took, by what was estimated
 
-    def make(self, work: Iterable[Work], request: StopRequest) -> list[Failure]:
-        """All runs, or those that end before a signal comes; returns what failed."""
+    def make(
+        self, work: Iterable[Work], request: StopRequest, *, complete: int = 0
+    ) -> list[Failure]:
+        """All runs, or those that end before a signal comes; returns what failed.
+
+        Args:
+            work: the runs.
+            request: asks to stop.
+            complete: runs that were made before, for what is counted in messages.
+        """
         self._waiting = list(work)
-        self._total = len(self._waiting)
+        self._ended = complete
+        self._total = complete + len(self._waiting)
         self._began = time.monotonic()
         self._failures = []
         try:
@@ -110,8 +121,8 @@ class Executor:
         for slot in range(self._jobs):
             if slot not in self._children and (work := self._next()):
                 head = f"[{self._ended}/{self._total}] {work.run.label}"
-                begins = "begins" if work.run.state() is State.TO_DO else "goes on"
                 try:
+                    begins = "begins" if work.run.state() is State.TO_DO else "goes on"
                     self._children[slot] = self._start(work, slot)
                 except (OSError, StacxError) as error:  # no memory for a process, or no log
                     self._ended += 1
@@ -136,12 +147,14 @@ class Executor:
     def _start(self, work: Work, slot: int) -> _Child:
         run = work.run
         with _opened(run.log) as log:
+            log.write(f"$ {shlex.join(['stacx', *run.arguments_to_go_on])}\n".encode())
+            log.flush()
             process = _start_process(
                 [*self._program, *run.arguments_to_go_on],
                 log,
                 self._machine.environment(slot, self._jobs),
             )
-        return _Child(work, process, time.monotonic())
+        return _Child(work, process, time.monotonic(), OthersUse())
 
     def _gather(self) -> Iterator[Failure]:
         """Takes note of the children that have ended."""
@@ -165,7 +178,9 @@ class Executor:
 
     def _note(self, child: _Child) -> None:
         """Keeps beside a run how long its process took, and where."""
-        child.work.run.add_process(time.monotonic() - child.began, self._place)
+        alone = self._jobs == 1
+        others = child.others.cores() if alone else None
+        child.work.run.add_process(time.monotonic() - child.began, self._place, others)
 
     def _remaining(self) -> str:
         """An estimate for what is left of everything, by how long the complete runs took."""

@@ -305,22 +305,6 @@ def differences(
     return figure
 
 
-def bars(values: Mapping[str, float], xlabel: str) -> Figure:
-    """One bar for each variant, with its number."""
-    figure, (axes,) = _grid(1, width=6.0, height=1.1 + 0.35 * len(values))
-    styles = line_styles(list(values))
-    rows = np.arange(len(values))[::-1]
-    for row, (name, value) in zip(rows, values.items(), strict=True):
-        axes.barh(row, value, height=0.65, color=styles[name][0], alpha=0.75)
-        axes.text(value, row, f" {value:.2f}", va="center", fontsize=9)
-    axes.set_yticks(rows, list(values))
-    axes.set_xlim(0, 1.15 * max(values.values()))
-    axes.set_xlabel(xlabel)
-    _plain(axes)
-    axes.grid(visible=False, axis="y")
-    return figure
-
-
 def _grid(
     count: int,
     *,

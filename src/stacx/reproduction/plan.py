@@ -91,13 +91,12 @@ class PlannedRun:
                 f"{self.directory} is a run with other settings ({flags_there}): move it away, or "
                 "choose another --output"
             )
-        ends = {
-            line.get("seed")
-            for line in directory.metrics()
-            if line.get("updates") == self.config.total_updates
-        }
+        total = self.config.total_updates
+        ends = {line.get("seed") for line in directory.metrics() if line.get("updates") == total}
         seeds = range(self.config.seed, self.config.seed + self.config.num_seeds)
-        return State.COMPLETE if ends.issuperset(seeds) else State.INTERRUPTED
+        # A run that fails in its last chunk has these lines, but not the checkpoint after them.
+        at_its_end = ends.issuperset(seeds) and (directory.checkpoints / str(total)).is_dir()
+        return State.COMPLETE if at_its_end else State.INTERRUPTED
 
     def seconds(self) -> float | None:
         """Wall-clock of all its processes so far; None: not known."""
@@ -111,11 +110,20 @@ class PlannedRun:
         places = self._timing().get("made_on")
         return tuple(map(str, places)) if isinstance(places, list) else ()
 
-    def add_process(self, seconds: float, place: str) -> None:
-        """Counts another process, and where it ran."""
+    def others(self) -> float | None:
+        """How many cores others kept busy meanwhile, at worst; None: not known."""
+        cores = self._timing().get("others")
+        return float(cores) if isinstance(cores, (int, float)) else None
+
+    def add_process(self, seconds: float, place: str, others: float | None = None) -> None:
+        """Counts another process, where it ran, and how many cores others kept busy meanwhile."""
         places = dict.fromkeys((*self.made_on(), place))
         total = round((self.seconds() or 0.0) + seconds, 2)
-        text = json.dumps({"seconds": total, "made_on": list(places)})
+        noted: dict[str, Any] = {"seconds": total, "made_on": list(places)}
+        known = [cores for cores in (others, self.others()) if cores is not None]
+        if known:
+            noted["others"] = round(max(known), 2)
+        text = json.dumps(noted)
         with contextlib.suppress(OSError):  # a full disk costs this number, not the runs
             self.timing.write_text(text + "\n")
 
@@ -239,4 +247,10 @@ def _cell(task: Task, runs: Sequence[PlannedRun]) -> Cell:
     data: RunData = merge_seeds([read_run(run.directory) for run in runs])
     times = [run.seconds() for run in runs]
     known = [seconds for seconds in times if seconds is not None]
-    return Cell(task, data, sum(known) if len(known) == len(times) else None)
+    others = [cores for run in runs if (cores := run.others()) is not None]
+    return Cell(
+        task,
+        data,
+        sum(known) if len(known) == len(times) else None,
+        max(others, default=None),
+    )

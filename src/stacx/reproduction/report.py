@@ -104,7 +104,7 @@ def _head(plan: Plan) -> str:
     note = f'<p class="note">{_text(suite.note)}</p>' if suite.note else ""
     return (
         f"<h1>{_text(experiment.title)}</h1>\n"
-        f"<p>stacx reproduce {_text(experiment.name)}: suite {_text(suite.name)}, scale "
+        f"<p>{_text(experiment.name)} on suite {_text(suite.name)}, scale "
         f"{_text(plan.scale)}: {_plural(len(plan.tasks), 'task')}, "
         f"{_plural(len(plan.variants), 'variant')}, {_plural(plan.num_seeds, 'seed')} "
         f"({_seeds(plan)}), {span} environment steps. Written {now}.</p>"
@@ -117,13 +117,14 @@ def _seeds(plan: Plan) -> str:
 
 
 def _incomplete(plan: Plan, failures: Sequence[Failure]) -> str:
-    missing = [(run, run.state()) for run in plan.runs]
-    missing = [(run, state) for run, state in missing if state is not State.COMPLETE]
-    if not missing:
-        return ""
     failed = {failure.run.directory: failure for failure in failures}
+    states = [(run, run.state()) for run in plan.runs]
+    listed = [(r, s) for r, s in states if s is not State.COMPLETE or r.directory in failed]
+    if not listed:
+        return ""
+    missing = sum(state is not State.COMPLETE for _, state in listed)
     items = []
-    for run, state in missing:
+    for run, state in listed:
         text = f"{_text(run.label)}: {state.value}"
         if state is State.INTERRUPTED:
             text += f" at {run.share_done():.0%}"
@@ -132,7 +133,7 @@ def _incomplete(plan: Plan, failures: Sequence[Failure]) -> str:
             text += f"; failed: {_text(failure.last_line)} ({_text(run.log)})"
         items.append(f"<li>{text}</li>")
     return (
-        f'<div class="warning"><h2>Not complete: {len(missing)} of '
+        f'<div class="warning"><h2>Not complete: {missing} of '
         f"{_plural(len(plan.runs), 'run')}</h2>\n<p>What follows has only the variants and tasks "
         "of which all seeds are complete, and averages only the tasks of which all variants are. "
         "The same command goes on.</p>\n"
@@ -153,15 +154,17 @@ def _without_score(cells: Sequence[str]) -> str:
 def _comparisons(comparisons: Sequence[Comparison]) -> str:
     if not comparisons:
         return ""
+    in_paper = any(c.paper for c in comparisons)
     rows = "".join(
-        f"<tr><td>{_text(c.quantity)}</td><td>{_text(c.paper)}</td>"
+        f"<tr><td>{_text(c.quantity)}</td>{f'<td>{_text(c.paper)}</td>' * in_paper}"
         f"<td><strong>{_text(c.ours)}</strong></td></tr>"
         for c in comparisons
     )
+    head = "<th>quantity</th>" + "<th>paper</th>" * in_paper + "<th>here</th>"
     return (
-        '<h2>The paper and here</h2>\n<div class="scroll"><table class="paper"><thead><tr>'
-        f"<th>quantity</th><th>paper</th><th>here</th></tr></thead><tbody>{rows}</tbody>"
-        "</table></div>"
+        f"<h2>{'The paper and here' if in_paper else 'In short'}</h2>\n"
+        f'<div class="scroll"><table class="paper"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -221,10 +224,10 @@ def _time(plan: Plan) -> str:
         runs = [run for run in plan.runs if run.variant == variant.name]
         seconds = sum(run.seconds() or 0.0 for run in runs)
         by_variant.append(f"{_text(variant.name)} {duration(seconds)}")
+    shared = "" if plan.experiment.one_at_a_time else "; several may have shared the machine"
     return (
         f"<h2>Time</h2>\n<p>The runs took {duration(sum(known))} of wall-clock, one after the "
-        f"other ({_plural(len(known), 'run')}; several may have shared the machine): "
-        f"{', '.join(by_variant)}.</p>"
+        f"other ({_plural(len(known), 'run')}{shared}): {', '.join(by_variant)}.</p>"
     )
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shlex
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stacx.errors import ConfigError, Interrupted, StacxError, TrainingWarning
 from stacx.reproduction import statistics
-from stacx.reproduction.devices import Machine, busy_cores, find_machine
+from stacx.reproduction.analyses import DISTURBED
+from stacx.reproduction.devices import Machine, OthersUse, find_machine
 from stacx.reproduction.estimates import duration, in_all
 from stacx.reproduction.execution import PROGRAM, Executor, Failure, Work, cores_of, still_to_do
 from stacx.reproduction.experiments import EXPERIMENTS, Experiment
@@ -25,8 +28,8 @@ from stacx.runs.directory import exclusive
 from stacx.runs.signals import stop_on_signals
 
 _MARK = "experiment.json"
-_BUSY = 0.5
-"""Cores that others keep busy, above which a measurement of time is not to be trusted."""
+_LOOK = 1.0
+"""Seconds in which it is seen whether they do."""
 _NOTICE = "stopping; each run writes a checkpoint first, or finishes compiling and leaves"
 _MOST_NAMED = 5
 """Failures that the last line names; the report has all."""
@@ -39,6 +42,7 @@ def reproduce(
     scale: str = "small",
     num_seeds: int | None = None,
     output: Path | str | None = None,
+    tasks: Sequence[str] = (),
     jobs: int | None = None,
     dry_run: bool = False,
     quiet: bool = False,
@@ -52,6 +56,7 @@ def reproduce(
         scale: small, medium or paper.
         num_seeds: seeds 0 ... K-1 of every variant on every task; by default the suite's.
         output: the directory of everything; by default `reproduced/NAME-SUITE-SCALE`.
+        tasks: only those of the suite whose names have one of these in them; by default all.
         jobs: runs at once; by default one for each core or each GPU.
         dry_run: only print what there is to do.
         quiet: print nothing.
@@ -72,7 +77,13 @@ def reproduce(
 
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs must be positive, not {jobs}")
-    plan = _checked_plan(experiment, suite, scale, num_seeds, output)
+    plan = _checked_plan(experiment, suite, scale, num_seeds, output, tasks)
+    try:
+        _check_packages(plan)
+    except ConfigError as error:
+        if not dry_run:
+            raise
+        warnings.warn(f"not to be made here: {error}", TrainingWarning, stacklevel=2)
     machine = find_machine()
     at_once = 1 if experiment.one_at_a_time else jobs or machine.jobs
     if experiment.one_at_a_time and jobs not in (None, 1):
@@ -80,18 +91,16 @@ def reproduce(
             f"--jobs {jobs} would spoil {experiment.name}, which measures time: leave it out"
         )
     work = _announce(plan, at_once, say)
-    if experiment.one_at_a_time and work and (load := busy_cores()) > _BUSY:
-        warnings.warn(
-            f"other processes keep {load:.1f} cores busy: what is measured will be too slow",
-            TrainingWarning,
-            stacklevel=2,
-        )
     if dry_run:
         return None
+    if experiment.one_at_a_time and work:
+        _look_for_others()
     mark = _claim(plan)
     with exclusive(mark, f"another stacx reproduce works on {plan.output}"):
         with stop_on_signals(quiet=quiet, notice=_NOTICE) as request:
-            failures = Executor(machine, at_once, say, program=program).make(work, request)
+            failures = Executor(machine, at_once, say, program=program).make(
+                work, request, complete=len(plan.runs) - len(work)
+            )
         report = _report(plan, machine, failures, say)
     if request.signum is not None:
         complete = sum(run.state() is State.COMPLETE for run in plan.runs)
@@ -117,6 +126,7 @@ def _checked_plan(
     scale: str,
     num_seeds: int | None,
     output: Path | str | None,
+    tasks: Sequence[str],
 ) -> Plan:
     """The plan, if it can be carried out here."""
     if scale not in SCALES or scale not in suite.tasks:
@@ -130,11 +140,39 @@ def _checked_plan(
         _check_output(folder, _identity(experiment, suite, scale, seeds))
     except OSError as error:
         raise ConfigError(f"cannot use --output {folder}: {error.strerror or error}") from error
-    plan = make_plan(experiment, suite, scale, seeds, folder)
+    return make_plan(experiment, _only(suite, scale, tasks), scale, seeds, folder)
+
+
+def _only(suite: Suite, scale: str, names: Sequence[str]) -> Suite:
+    """The suite with those of its tasks at a scale whose name has one of these in it."""
+    if not names:
+        return suite
+    known = suite.tasks[scale]
+    for name in names:
+        if not any(name.lower() in task.name.lower() for task in known):
+            listed = ", ".join(task.name for task in known)
+            raise ConfigError(f"--tasks {name}: {suite.name} at scale {scale} has {listed}")
+    chosen = [t for t in known if any(name.lower() in t.name.lower() for name in names)]
+    return dataclasses.replace(suite, tasks={scale: tuple(chosen)})
+
+
+def _check_packages(plan: Plan) -> None:
+    """Whether everything is installed that the runs and the report need."""
     check_installed(plan.tasks)
-    if experiment.least_seeds >= statistics.LEAST_SEEDS:
+    if plan.experiment.least_seeds >= statistics.LEAST_SEEDS:
         statistics.check_installed()
-    return plan
+
+
+def _look_for_others() -> None:
+    """Warns if others use the machine on which time is to be measured."""
+    others = OthersUse()
+    time.sleep(_LOOK)
+    if (cores := others.cores() or 0.0) > DISTURBED:
+        warnings.warn(
+            f"other processes keep {cores:.1f} cores busy: what is measured will be too slow",
+            TrainingWarning,
+            stacklevel=3,
+        )
 
 
 def _announce(plan: Plan, jobs: int, say: Callable[[str], None]) -> list[Work]:
@@ -142,7 +180,11 @@ def _announce(plan: Plan, jobs: int, say: Callable[[str], None]) -> list[Work]:
     states = {run.directory: run.state() for run in plan.runs}
     complete = [run for run in plan.runs if states[run.directory] is State.COMPLETE]
     seconds, guesses = {}, 0
-    say(f"{plan.experiment.name} on {plan.suite.name}, scale {plan.scale}, in {plan.output}:")
+    of_all = [task.steps for task in plan.tasks]
+    steps = " to ".join(f"{steps:,}" for steps in sorted({min(of_all), max(of_all)}))
+    seeds = f"{plan.num_seeds} seed{'s' * (plan.num_seeds > 1)} of {steps} steps"
+    say(f"{plan.experiment.name} on {plan.suite.name}, scale {plan.scale}, {seeds},")
+    say(f"in {plan.output}:")
     for run in plan.runs:
         left, rough = seconds_left(run, complete)
         say(describe_run(run, states[run.directory], left, rough))
@@ -236,7 +278,8 @@ def _report(
     for cell in results.without_score:
         say(f"{cell} is complete, but some seed has ended no episode: it has no score")
     for comparison in analysis.comparisons:
-        say(f"{comparison.quantity}: {comparison.ours} (paper: {comparison.paper})")
+        paper = f" (paper: {comparison.paper})" if comparison.paper else ""
+        say(f"{comparison.quantity}: {comparison.ours}{paper}")
     say(f"report: {report}")
     return report
 
@@ -265,12 +308,21 @@ def _write_figures(folder: Path, analysis: Analysis) -> list[Path]:
 def _command(plan: Plan) -> str:
     """What goes on with it: `stacx reproduce`, or the script whose own experiment it is."""
     experiment, suite = plan.experiment, plan.suite
-    if EXPERIMENTS.get(experiment.name) != experiment or SUITES.get(suite.name) != suite:
+    known = SUITES.get(suite.name)
+    tasks = suite.tasks[plan.scale]
+    if (
+        EXPERIMENTS.get(experiment.name) != experiment
+        or known is None
+        or suite != dataclasses.replace(known, tasks=suite.tasks)
+        or not all(task in known.tasks[plan.scale] for task in tasks)
+    ):
         return shlex.join(["python", *sys.argv])
+    chosen = [task.name for task in tasks] if tasks != known.tasks[plan.scale] else []
     return shlex.join(
         [
             *("stacx", "reproduce", experiment.name, "--suite", suite.name),
             *("--scale", plan.scale, "--num-seeds", str(plan.num_seeds)),
+            *(["--tasks", *chosen] if chosen else []),
             *("--output", str(plan.output)),
         ]
     )

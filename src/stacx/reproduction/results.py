@@ -26,6 +26,8 @@ class Cell:
     """The metrics of all K seeds, also where each was a run of its own."""
     seconds: float | None = None
     """Wall-clock of all its runs, with what was stopped and resumed; None: not known."""
+    others: float | None = None
+    """How many cores others kept busy meanwhile, where runs were alone; None: not known."""
 
     @property
     def scores(self) -> Float[np.ndarray, " K"]:

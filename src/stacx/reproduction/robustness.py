@@ -78,7 +78,8 @@ def _wins(
     differences = [float(ours[key].mean() - theirs[key].mean()) for key in both]
     wins = sum(difference > _EQUAL for difference in differences)
     ties = sum(abs(difference) <= _EQUAL for difference in differences)
-    and_ties = f"; {ties} more are equal within {_EQUAL:g}" if ties else ""
+    losses = len(both) - wins - ties
+    others = f"; {ties} are equal within {_EQUAL:g}, and in {losses} IMPALA's is above"
     above = sum(bool(ours[key].min() > theirs[key].max() + _EQUAL) for key in both)
     below = sum(bool(ours[key].max() < theirs[key].min() - _EQUAL) for key in both)
     scores = {
@@ -88,7 +89,7 @@ def _wins(
     better = statistics.probability_of_improvement(scores["STACX"], scores["IMPALA"])
     means = statistics.aggregates(scores)
     return [
-        Comparison(cells, paper, f"{wins / len(both):.0%} ({wins} of {len(both)}{and_ties})"),
+        Comparison(cells, paper, f"{wins / len(both):.0%} ({wins} of {len(both)}{others})"),
         Comparison(
             "probability that a run of STACX is above one of IMPALA, over cells",
             "not in the paper",

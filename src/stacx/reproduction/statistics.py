@@ -7,7 +7,7 @@ how much a result would change with other seeds, on the same tasks.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +66,17 @@ def aggregates(scores: Mapping[str, Float[np.ndarray, "K tasks"]]) -> dict[str, 
             for index, name in enumerate(("iqm", "median", "mean"))
         }
         for variant, estimate in estimates.items()
+    }
+
+
+def of_each(
+    scores: Mapping[str, Float[np.ndarray, "K tasks"]], function: Callable[[Any], float]
+) -> dict[str, Estimate]:
+    """Any number that a function makes of a variant's scores."""
+    estimates = _intervals(scores, lambda x: np.array([function(x)]), DRAWS)
+    return {
+        name: Estimate(*(float(part[0]) for part in estimate))
+        for name, estimate in estimates.items()
     }
 
 
