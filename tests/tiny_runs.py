@@ -53,6 +53,9 @@ def tiny_flags(**settings) -> list[str]:
     """The same for the command line."""
     flags = []
     for name, value in (TINY | settings).items():
+        if value is True:
+            flags.append(flag_of(name))
+            continue
         values = value if isinstance(value, tuple) else (value,)
         flags += [flag_of(name), *map(str, values)]
     return flags

@@ -25,6 +25,10 @@ class DivergenceError(StacxError):
     """Too many updates in a row had a gradient that was not finite."""
 
 
+class LostHostError(StacxError):
+    """Another process of a run on several hosts has failed, or cannot be reached any more."""
+
+
 class CheckpointError(StacxError):
     """A checkpoint could not be written or read."""
 

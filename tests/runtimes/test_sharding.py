@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -43,10 +44,15 @@ def sharded(written, recurrent):
 
 
 @pytest.mark.slow
-def test_every_leaf_is_split_by_seeds(sharded):
+def test_seeds_are_split_but_for_what_every_host_looks_at(sharded):
     for moment in ("start", "end"):
-        parts = jax.tree.leaves(sharded(DEVICES, f"{moment}/parts"))
-        assert {int(number) for number in parts} == {DEVICES}
+        parts = sharded(DEVICES, f"{moment}/parts")
+        seen = parts.iteration, parts.interval, parts.learner.skipped_in_a_row
+        assert {int(number) for number in jax.tree.leaves(seen)} == {1}
+        rest = eqx.tree_at(
+            lambda s: (s.iteration, s.interval, s.learner.skipped_in_a_row), parts, (None,) * 3
+        )
+        assert {int(number) for number in jax.tree.leaves(rest)} == {DEVICES}
 
 
 @pytest.mark.slow

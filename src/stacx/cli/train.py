@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stacx.cli.parsing import parse, plain_counts, take_options
 from stacx.config import Config
@@ -22,6 +22,14 @@ class Arguments:
     """Continue the run in --run-dir from its newest checkpoint; its settings are those it has."""
     quiet: bool = False
     """Print nothing but warnings."""
+    hosts: int | Literal["auto"] = 1
+    """So many processes train one run together; auto: as SLURM, Open MPI or Kubernetes say."""
+    host_index: int | None = None
+    """Which of them this one is, from 0."""
+    coordinator: str | None = None
+    """HOST:PORT of host 0, where it listens and the others find it."""
+    host_timeout: float = 120.0
+    """Seconds to wait for other hosts before giving up."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -29,10 +37,20 @@ def run(arguments: Sequence[str]) -> int:
     arguments = plain_counts(arguments, "--steps")
     default = Arguments(_default_config(arguments))
     parsed = parse(Arguments, arguments, command="train", default=default)
+    _join(parsed)
     from stacx.runs import train
 
     train(parsed.config, parsed.run_dir, resume=parsed.resume, quiet=parsed.quiet)
     return 0
+
+
+def _join(parsed: Arguments) -> None:
+    """Becomes one of several hosts, if there are several; a script may also ask for one."""
+    if parsed.hosts == 1 and parsed.host_index in (None, 0):
+        return
+    from stacx.runtimes import hosts
+
+    hosts.join(parsed.hosts, parsed.host_index, parsed.coordinator, patience=parsed.host_timeout)
 
 
 def _default_config(arguments: Sequence[str]) -> Config:

@@ -20,6 +20,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from stacx.errors import CheckpointError
@@ -114,9 +115,12 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         folder = self._directory / str(updates)
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        alone = _alone()
+        json_handler = ocp.JsonCheckpointHandler(multiprocessing_options=alone)
+        with ocp.Checkpointer(json_handler, multiprocessing_options=alone) as reader:
             metadata = reader.restore(folder / "metadata")
-        with ocp.PyTreeCheckpointer() as reader:
+        tree_handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+        with ocp.Checkpointer(tree_handler, multiprocessing_options=alone) as reader:
             names = reader.metadata(folder / "arrays").item_metadata.tree
             as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
             arrays = reader.restore(folder / "arrays", restore_args=as_numpy)
@@ -133,10 +137,19 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=self._kept,
                 enable_async_checkpointing=False,
-                create=True,
+                create=False,
+                multiprocessing_options=_alone(),
                 **options,
             ),
         )
+
+
+def _alone() -> Any:
+    """Orbax's option that this process does not wait for others: host 0 alone has checkpoints."""
+    import orbax.checkpoint as ocp
+
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=index, active_processes={index})
 
 
 @functools.cache

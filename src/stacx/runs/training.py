@@ -31,6 +31,7 @@ from stacx.runs.console import TrainingConsole
 from stacx.runs.directory import RunDirectory
 from stacx.runs.events import EventWriters
 from stacx.runs.failures import evaluation_command, resume_command, writing_to
+from stacx.runs.leading import agree, follow, leading
 from stacx.runs.lines import metric_lines, runaway_heads
 from stacx.runs.signals import StopRequest, stop_on_signals
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
@@ -83,6 +84,9 @@ def train(
     Compiled programs are kept on disk, and if JAX has no CPU client yet, it is told to run CPU
     programs in the thread that calls them: both for the whole process.
 
+    After `jax.distributed.initialize` this is one of several hosts that train one run together;
+    each of them calls it with the same config. Host 0 has the run directory.
+
     Returns:
         The run.
 
@@ -93,22 +97,22 @@ def train(
     """
     enable_compile_cache()
     run_cpu_programs_at_once()
-    runtime = _make_runtime(config)
-    if resume:
-        if run_dir is None:
-            raise ConfigError("--resume needs --run-dir: the run to continue")
-        directory = _open_to_resume(Path(run_dir), config)
-    else:
-        path = Path(run_dir) if run_dir is not None else default_directory(config)
-        directory = RunDirectory.create(path, config)
-    with (
-        contextlib.closing(runtime),
-        directory.locked(),
-        TrainingConsole(config, quiet=quiet) as console,
-        stop_on_signals(quiet=quiet) as request,
-    ):
-        _Training(directory, config, runtime, console, request).run(resume=resume)
-    return Run(directory.path)
+    if resume and run_dir is None:
+        raise ConfigError("--resume needs --run-dir: the run to continue")
+    path = Path(run_dir) if run_dir is not None else default_directory(config)
+    path = agree(config, path)
+    own = _make_runtime(config)
+    with contextlib.closing(own), stop_on_signals(quiet=quiet) as request:
+        if jax.process_index() > 0:
+            TrainingConsole(config, quiet=quiet).say("trains with host 0, which reports")
+            follow(own, request)
+            return Run(path)
+        with leading(own, request) as runtime:
+            create = _open_to_resume if resume else RunDirectory.create
+            directory = create(path, config)
+            with directory.locked(), TrainingConsole(config, quiet=quiet) as console:
+                _Training(directory, config, runtime, console, request).run(resume=resume)
+    return Run(path)
 
 
 def _make_runtime(config: Config) -> Runtime:
@@ -206,7 +210,7 @@ class _Training:
             while updates < config.total_updates:
                 boundary = self._next_boundary(updates)
                 state = self._run_chunk(state, boundary - updates)
-                before, updates = updates, int(state.iteration[0])
+                before, updates = updates, int(np.asarray(state.iteration)[0])
                 failure = self._failure(state)
                 if updates == boundary or failure:
                     now = time.monotonic()
@@ -319,14 +323,15 @@ class _Training:
     def _failure(self, state: TrainState) -> StacxError | None:
         """Why the run cannot go on, if so."""
         bad = {
-            "observations": int(np.max(state.interval.bad_observations)),
-            "rewards": int(np.max(state.interval.bad_rewards)),
+            "observations": int(np.max(np.asarray(state.interval.bad_observations))),
+            "rewards": int(np.max(np.asarray(state.interval.bad_rewards))),
         }
         for name, count in bad.items():
             if count:
+                iteration = int(np.asarray(state.iteration)[0])
                 return BrokenEnvironmentError(
                     f"{self._config.env} returned {name} that are not finite ({count} numbers by "
-                    f"update {int(state.iteration[0])}): mend the environment; {self._remains()}"
+                    f"update {iteration}): mend the environment; {self._remains()}"
                 )
         skipped = np.asarray(state.learner.skipped_in_a_row)
         if np.max(skipped) >= self._config.max_skipped_updates:
@@ -334,12 +339,13 @@ class _Training:
         return None
 
     def _diagnosis(self, state: TrainState, index: int) -> str:
-        interval = jax.tree.map(lambda leaf: np.asarray(leaf[index]), state.interval)
+        interval = jax.tree.map(lambda leaf: np.asarray(leaf)[index], state.interval)
+        iteration, skipped = map(np.asarray, (state.iteration, state.learner.skipped_in_a_row))
         meta = ", ".join(f"{k} {np.round(v, 4).tolist()}" for k, v in interval.latest.items())
         return (
             f"training diverged: seed {self._config.seed + index} had "
-            f"{int(state.learner.skipped_in_a_row[index])} updates in a row with a gradient or "
-            f"metagradient that is not finite, by update {int(state.iteration[index])}; values "
+            f"{int(skipped[index])} updates in a row with a gradient or "
+            f"metagradient that is not finite, by update {int(iteration[index])}; values "
             f"{interval.lows['value_min'].tolist()} to {interval.highs['value_max'].tolist()}, "
             f"largest importance weights {interval.highs['importance_max'].tolist()}, {meta}. "
             f"Try a smaller --learning-rate or --reward-scale; {self._remains()}"

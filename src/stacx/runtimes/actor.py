@@ -169,7 +169,7 @@ class Actor(threading.Thread):
         steps = self._config.trajectory_length
         return _Past(
             unfinished=self._inference.empty(),
-            starts=[np.zeros(self._config.num_envs, bool)] * steps,
+            starts=[np.zeros(self._inference.batch, bool)] * steps,
             transitions=[self._seen.dummy_transition()] * steps,
             recurrent_states=[self._inference.initial_state()] * (steps + 1),
         )
@@ -251,7 +251,7 @@ class Actor(threading.Thread):
         self._close_environments()
         config = self._config
         self._vector = HostVector(
-            self._environment, config.num_envs, vectorization=config.vectorization
+            self._environment, self._inference.batch, vectorization=config.vectorization
         )
         if self._abandoned:  # before there were processes to end
             raise Closed

@@ -32,8 +32,9 @@ from stacx.networks import ActorCriticNetwork
 from stacx.runtimes.actor import Actor, Delivery
 from stacx.runtimes.arrays import Arrays, flatten, unflatten
 from stacx.runtimes.compilation import compiler_options
-from stacx.runtimes.devices import assigned_devices
+from stacx.runtimes.devices import across_hosts, assigned_devices
 from stacx.runtimes.exchange import Exchange
+from stacx.runtimes.hosts import own_part, together
 from stacx.runtimes.inference import Inference, Rollout
 from stacx.runtimes.randomness import start_key
 from stacx.runtimes.running import running
@@ -92,7 +93,8 @@ class ActorLearnerRuntime:
         )
         self.learner = Learner(config, self.network)
         self.actor_devices, self.learner_devices = assigned_devices(config)
-        mesh = Mesh(np.array(self.learner_devices), ("devices",))
+        mesh = Mesh(np.array(across_hosts(self.learner_devices)), ("devices",))
+        own_mesh = Mesh(np.array(self.learner_devices), ("devices",))
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._update = jax.jit(
             self._update_once,
@@ -100,14 +102,11 @@ class ActorLearnerRuntime:
             out_shardings=self._replicated,
             compiler_options=compiler_options(),
         )
-        self._inference = Inference(config, self.network, environment)
-        by_time = NamedSharding(mesh, PartitionSpec(None, "devices"))
-        by_batch = NamedSharding(mesh, PartitionSpec("devices"))
-        shardings = jax.tree.map(lambda _: by_time, self._inference.abstract_rollout())
-        self._rollout_shardings = eqx.tree_at(
-            lambda rollout: rollout.trajectory.recurrent_state,
-            shardings,
-            jax.tree.map(lambda _: by_batch, shardings.trajectory.recurrent_state),
+        self._part = own_part(config.num_envs)
+        self._inference = Inference(config, self.network, environment, self._part)
+        self._abstract_rollout = self._sharded(mesh, config.num_envs)
+        self._own_shardings = jax.tree.map(
+            lambda leaf: leaf.sharding, self._sharded(own_mesh, self._inference.batch)
         )
         self._stopwatch = Stopwatch("learner", LEARNER)
         self._actors: list[Actor] = []
@@ -154,7 +153,7 @@ class ActorLearnerRuntime:
     def prepare(self, state: HostTrainState) -> HostTrainState:
         """Starts the actors, and compiles the update while they compile their inference."""
         config = self.config
-        self._updates = self._first_update = int(state.iteration[0])
+        self._updates = self._first_update = int(np.asarray(state.iteration)[0])
         self._exchange = Exchange(
             config.queue_size,
             lag=config.num_actors if config.deterministic else None,
@@ -165,13 +164,10 @@ class ActorLearnerRuntime:
             self._start_actor(index, self._first_update + index, Stopwatch("actor", ACTOR))
             for index in range(config.num_actors)
         ]
-        rollout = jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            self._inference.abstract_rollout(),
-            self._rollout_shardings,
-        )
         with running(config.env):
-            self._compiled_update = self._update.lower(self.abstract_state(), rollout).compile()
+            self._compiled_update = self._update.lower(
+                self.abstract_state(), self._abstract_rollout
+            ).compile()
         watches = [self._stopwatch, *(actor.stopwatch for actor in self._actors)]
         self._interval_shares, self._run_shares = Shares(watches), Shares(watches)
         return state
@@ -187,9 +183,10 @@ class ActorLearnerRuntime:
             if not self._under_way:  # until now, actors have compiled
                 self._under_way = True
                 self.restart_shares()
-            with self._stopwatch.on("learning"), running(self.config.env):
+            others = 2 * self.config.env_timeout  # they may have to restart environments first
+            with self._stopwatch.on("learning"), together(others), running(self.config.env):
                 state, parameters = self._compiled_update(state, delivery.rollout)
-                skipped = int(np.max(state.learner.skipped_in_a_row))  # waits for the update
+                skipped = int(np.asarray(state.learner.skipped_in_a_row)[0])  # waits for the update
                 self._lags.append(self._updates - delivery.version)
                 self._updates += 1
                 self._publish(parameters)  # now that they exist: no actor waits for the future
@@ -261,7 +258,8 @@ class ActorLearnerRuntime:
         It does not depend on what other threads do at the time.
         """
         place = (self.config.seed, self._first_update, actor, next(self._generations[actor]))
-        return int(np.random.SeedSequence(place).generate_state(1)[0] >> 2)
+        first_of_all = int(np.random.SeedSequence(place).generate_state(1)[0] >> 2)
+        return first_of_all + self._part.start
 
     def count_restart(self, reason: str, details: str) -> None:
         """Counts a restart; raises `BrokenEnvironmentError` if there were too many.
@@ -290,7 +288,7 @@ class ActorLearnerRuntime:
             self.environment,
             self._exchange,
             self,
-            lambda rollout: jax.device_put(rollout, self._rollout_shardings),
+            self._place,
             stopwatch=stopwatch,
             device=self.actor_devices[index % len(self.actor_devices)],
             index=index,
@@ -335,11 +333,42 @@ class ActorLearnerRuntime:
                 )
                 self._actors[index] = self._start_actor(index, actor.number, actor.stopwatch)
 
+    def _place(self, rollout: Rollout) -> Rollout:
+        """A rollout where the learner wants it, as this host's part of all hosts' batch."""
+        placed = jax.device_put(rollout, self._own_shardings)
+        if jax.process_count() == 1:
+            return placed
+
+        def as_part(own: jax.Array, whole: jax.ShapeDtypeStruct) -> jax.Array:
+            of_device = {shard.device: shard.data for shard in own.addressable_shards}
+            parts = [of_device[device] for device in self.learner_devices]
+            return jax.make_array_from_single_device_arrays(whole.shape, whole.sharding, parts)
+
+        return jax.tree.map(as_part, placed, self._abstract_rollout)
+
     def _publish(self, parameters: Parameters) -> None:
+        parameters = jax.tree.map(lambda leaf: leaf.addressable_data(0), parameters)
         devices = {device: jax.device_put(parameters, device) for device in self.actor_devices}
         self._exchange.publish(self._updates, devices)
 
     # --- programs ---
+
+    def _sharded(self, mesh: Mesh, batch: int) -> Rollout:
+        """The shapes, types and shardings of a rollout that a mesh's devices share."""
+        by_time = NamedSharding(mesh, PartitionSpec(None, "devices"))
+        by_batch = NamedSharding(mesh, PartitionSpec("devices"))
+        abstract = self._inference.abstract_rollout(batch)
+        shardings = jax.tree.map(lambda _: by_time, abstract)
+        shardings = eqx.tree_at(
+            lambda rollout: rollout.trajectory.recurrent_state,
+            shardings,
+            jax.tree.map(lambda _: by_batch, shardings.trajectory.recurrent_state),
+        )
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            abstract,
+            shardings,
+        )
 
     def _init(self) -> HostTrainState:
         return _with_axis(

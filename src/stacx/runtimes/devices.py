@@ -8,10 +8,11 @@ import jax
 
 from stacx.config import Config
 from stacx.errors import ConfigError
+from stacx.runtimes.hosts import own_part
 
 
 def assigned_devices(config: Config) -> tuple[list[jax.Device], list[jax.Device]]:
-    """Where actors infer and where the learner learns.
+    """Where this host's actors infer, and where its part of the learner learns.
 
     By default actors take the first device, and the learner the first too if it is the only one, or
     else as many of the others as divide the batch.
@@ -20,6 +21,7 @@ def assigned_devices(config: Config) -> tuple[list[jax.Device], list[jax.Device]
         ConfigError: if there is no such device, or the batch does not divide.
     """
     devices = jax.local_devices()
+    batch = len(own_part(config.num_envs))
     actors = _chosen(config.actor_devices, devices, "--actor-devices") or devices[:1]
     if len(actors) > config.num_actors:
         raise ConfigError(
@@ -29,14 +31,30 @@ def assigned_devices(config: Config) -> tuple[list[jax.Device], list[jax.Device]
     learners = _chosen(config.learner_devices, devices, "--learner-devices")
     if not learners:
         rest = [device for device in devices if device not in actors] or actors
-        count = max(n for n in range(1, len(rest) + 1) if config.num_envs % n == 0)
+        count = max(n for n in range(1, len(rest) + 1) if batch % n == 0)
         learners = rest[:count]
-    if config.num_envs % len(learners):
+    if batch % len(learners):
+        of_hosts = "" if batch == config.num_envs else f"{config.num_envs // batch} times "
         raise ConfigError(
-            f"--num-envs {config.num_envs} does not divide over {len(learners)} learner devices: "
-            "change it or --learner-devices"
+            f"--num-envs {config.num_envs} does not divide over {of_hosts}{len(learners)} learner "
+            "devices: change it or --learner-devices"
         )
     return actors, learners
+
+
+def across_hosts(own: Sequence[jax.Device]) -> list[jax.Device]:
+    """The devices of all hosts that are, on each, where these are on this one.
+
+    Raises:
+        ConfigError: if hosts have different numbers of devices.
+    """
+    of_hosts = [jax.local_devices(process_index=host) for host in range(jax.process_count())]
+    numbers = [len(devices) for devices in of_hosts]
+    if len(set(numbers)) > 1:
+        listed = ", ".join(map(str, numbers))
+        raise ConfigError(f"hosts must have as many devices each, and have {listed}")
+    places = [jax.local_devices().index(device) for device in own]
+    return [devices[place] for devices in of_hosts for place in places]
 
 
 def _chosen(indices: tuple[int, ...], devices: Sequence[jax.Device], flag: str) -> list[jax.Device]:

@@ -49,11 +49,26 @@ class Randomness(NamedTuple):
 
 
 class Inference:
-    """The actors' programs, compiled once for each of their devices."""
+    """The actors' programs, compiled once for each of their devices.
 
-    def __init__(self, config: Config, network: Network, environment: HostEnvironment):
+    Args:
+        config: of the run.
+        network: that acts.
+        environment: of which there is a batch.
+        part: which environments of the batch are here; by default all. The others, on other hosts,
+            only matter for what randomness is whose.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        network: Network,
+        environment: HostEnvironment,
+        part: range | None = None,
+    ):
         self._config = config
-        self._batch = config.num_envs
+        self._part = part or range(config.num_envs)
+        self.batch = len(self._part)
         self._network = network
         self._environment = environment
         options = compiler_options()
@@ -63,11 +78,12 @@ class Inference:
 
     def initial_state(self) -> RecurrentState:
         """The recurrent state at the start of a batch of episodes."""
-        return self._network.initial_state(self._batch)
+        return self._network.initial_state(self.batch)
 
-    def abstract_rollout(self) -> Rollout:
-        """The shapes and types of a rollout."""
-        steps, batch = self._config.trajectory_length, self._batch
+    def abstract_rollout(self, batch: int | None = None) -> Rollout:
+        """The shapes and types of a rollout, of so many environments."""
+        steps = self._config.trajectory_length
+        batch = self.batch if batch is None else batch
 
         def empty() -> Rollout:
             numbers, new = jnp.zeros((steps, batch)), jnp.zeros((self._config.new_steps, batch))
@@ -75,19 +91,20 @@ class Inference:
             known = dict.fromkeys(("rewards", "discounts", "valid"), numbers)
             return Rollout(
                 Trajectory(
-                    **self.empty()._asdict(),
+                    **self.empty(batch)._asdict(),
                     **known,
                     starts=jnp.zeros((steps + 1, batch), bool),
-                    recurrent_state=self.initial_state(),
+                    recurrent_state=self._network.initial_state(batch),
                 ),
                 EpisodeEnds(none, new, new.astype(jnp.int32), none),
             )
 
         return jax.eval_shape(empty)
 
-    def empty(self) -> Unfinished:
+    def empty(self, batch: int | None = None) -> Unfinished:
         """A trajectory before the first, with nothing in it."""
-        steps, batch = self._config.trajectory_length, self._batch
+        steps = self._config.trajectory_length
+        batch = self.batch if batch is None else batch
         environment, space = self._environment, self._network.action_space
         return Unfinished(
             observations=jnp.zeros(
@@ -142,10 +159,11 @@ class Inference:
         self, seed: Integer[Array, ""], number: Integer[Array, ""], last: Unfinished
     ) -> tuple[Unfinished, Randomness]:
         key = iteration_key(seed, number)
-        new_steps = self._config.new_steps
+        new_steps, everywhere = self._config.new_steps, self._config.num_envs
+        own = slice(self._part.start, self._part.stop)
         randomness = Randomness(
-            draw_noise(self._network.action_space, key, (new_steps, self._batch)),
-            draw_heads(key, self._batch, self._config),
+            draw_noise(self._network.action_space, key, (new_steps, everywhere))[:, own],
+            draw_heads(key, everywhere, self._config)[own],
         )
         if not self._config.overlap:
             return self.empty(), randomness

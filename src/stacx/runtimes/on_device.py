@@ -23,9 +23,11 @@ from stacx.core.behaviour import acting_policy, draw_heads
 from stacx.core.distributions import draw_noise, environment_actions
 from stacx.core.learner import Learner, LearnerState
 from stacx.environments import OnDeviceEnvironment, VectorEnvironment, VectorState
+from stacx.errors import ConfigError
 from stacx.networks import ActorCriticNetwork
 from stacx.runtimes.arrays import Arrays, flatten, unflatten
 from stacx.runtimes.compilation import compiler_options
+from stacx.runtimes.hosts import COMPILATION, together
 from stacx.runtimes.randomness import iteration_key, start_key
 from stacx.runtimes.running import running
 from stacx.runtimes.statistics import EpisodeEnds, IntervalStatistics
@@ -63,7 +65,7 @@ class TrainState(eqx.Module):
 class OnDeviceRuntime:
     """A `Runtime` that trains K seeds side by side.
 
-    Seeds, or else environments, are sharded over the local devices, if their number allows.
+    Seeds, or else environments, are sharded over the devices of all hosts, if their number allows.
 
     Raises:
         ConfigError: if the config cannot be run on-device.
@@ -90,7 +92,7 @@ class OnDeviceRuntime:
     without_effect: Sequence[str] = OF_ACTORS
 
     def init(self) -> TrainState:
-        with running(self.config.env):
+        with together(COMPILATION), running(self.config.env):
             return jax.jit(self._init_all, out_shardings=self._shardings)()
 
     def abstract_state(self) -> Any:
@@ -103,6 +105,8 @@ class OnDeviceRuntime:
         )
 
     def arrays_of(self, state: TrainState) -> Arrays:
+        if jax.process_count() > 1:
+            state = self._gather(state)
         return flatten(state)
 
     def state_of(self, arrays: Arrays) -> TrainState:
@@ -115,14 +119,15 @@ class OnDeviceRuntime:
         """All counts are in the state."""
 
     def prepare(self, state: TrainState) -> TrainState:
-        return self.run(state, 0)
+        with together(COMPILATION), running(self.config.env):
+            return jax.block_until_ready(self._chunk(state, np.int32(0)))
 
     def run(
         self, state: TrainState, iterations: int, should_stop: Callable[[], bool] = lambda: False
     ) -> TrainState:
         """`iterations` rollouts and updates of every seed; it is never asked to stop between."""
         del should_stop
-        with running(self.config.env):
+        with together(), running(self.config.env):
             return jax.block_until_ready(self._chunk(state, np.int32(iterations)))
 
     def clear_interval(self, state: TrainState) -> TrainState:
@@ -146,6 +151,12 @@ class OnDeviceRuntime:
             "observation_dtype": str(self._observation_dtype),
             **action_space_to_json(self.network.action_space),
         }
+
+    @functools.cached_property
+    def _gather(self) -> Callable[[TrainState], TrainState]:
+        """A copy of the whole state on every device."""
+        everywhere = NamedSharding(self._mesh, PartitionSpec())
+        return jax.jit(lambda state: state, out_shardings=everywhere)
 
     @functools.cached_property
     def _empty_interval(self) -> Any:
@@ -329,11 +340,17 @@ class OnDeviceRuntime:
 
     def _plan_sharding(self) -> tuple[int, Any]:
         """How many devices share the work, and the sharding of every leaf of the state."""
-        devices = jax.local_devices()
+        devices = jax.devices()
         abstract = jax.eval_shape(self._init_all)
         count = len(devices)
         by_seed = self.config.num_seeds % count == 0
         if not by_seed and self.config.num_envs % count:
+            if jax.process_count() > 1:
+                raise ConfigError(
+                    f"neither --num-seeds {self.config.num_seeds} nor --num-envs "
+                    f"{self.config.num_envs} divides over the {count} devices of all hosts: change "
+                    "one of them"
+                )
             count = 1
         self._mesh = mesh = Mesh(np.array(devices[:count]), ("devices",))
         self._splits_environments = count > 1 and not by_seed
@@ -345,7 +362,16 @@ class OnDeviceRuntime:
         if count == 1:
             split = split_in_time = replicated
         if by_seed:
-            return count, jax.tree.map(lambda _: split, abstract)
+            shardings = jax.tree.map(lambda _: split, abstract)
+            # What every host looks at after a chunk.
+            return count, eqx.tree_at(
+                lambda s: (s.iteration, s.interval, s.learner.skipped_in_a_row),
+                shardings,
+                jax.tree.map(
+                    lambda _: replicated,
+                    (abstract.iteration, abstract.interval, abstract.learner.skipped_in_a_row),
+                ),
+            )
         shardings = jax.tree.map(lambda _: replicated, abstract)
         return count, eqx.tree_at(
             lambda s: (s.environments, s.recurrent_state, s.overlap),

@@ -10,6 +10,7 @@ import jax
 
 from stacx.errors import BrokenEnvironmentError, StacxError
 from stacx.imports import one_line
+from stacx.runtimes.hosts import noticing_lost_hosts
 
 _LAST_CALL = re.compile(r'File "([^"]+)", line (\d+), in .*\n(?:    .*\n)*(\S.*)')
 """The last call of a traceback, perhaps its source, and the exception."""
@@ -21,10 +22,12 @@ def running(env: str) -> Iterator[None]:
 
     Raises:
         BrokenEnvironmentError: if the environment raised in a callback to Python.
+        LostHostError: if another host of the run is gone.
         StacxError: if the program failed otherwise, such as for lack of memory.
     """
     try:
-        yield
+        with noticing_lost_hosts():
+            yield
     except StacxError:
         raise
     except (jax.errors.JaxRuntimeError, ValueError) as error:
