@@ -76,13 +76,19 @@ def test_a_line_has_everything_that_the_contract_names(run):
 
 def test_compilation_does_not_count_as_training_time(tmp_path, monkeypatch):
     """On a clock where it takes a hundred seconds, and then every update one."""
-    run, now = training.OnDeviceRuntime.run, [0.0]
+    runtime, now = training.OnDeviceRuntime, [0.0]
+    prepare, run = runtime.prepare, runtime.run
 
-    def timed(runtime, state, iterations, *should_stop):
-        now[0] += 100 * (now[0] == 0) + iterations
-        return run(runtime, state, iterations, *should_stop)
+    def long_prepare(self, state):
+        now[0] += 100
+        return prepare(self, state)
 
-    monkeypatch.setattr(training.OnDeviceRuntime, "run", timed)
+    def timed(self, state, iterations, *should_stop):
+        now[0] += iterations
+        return run(self, state, iterations, *should_stop)
+
+    monkeypatch.setattr(runtime, "prepare", long_prepare)
+    monkeypatch.setattr(runtime, "run", timed)
     monkeypatch.setattr(training, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(training, "plot_runs", lambda directories, output: output)
     lines = stacx.train(tiny_config(), tmp_path / "run", quiet=True).metrics()
