@@ -211,7 +211,7 @@ def faulty(fault, place, once="", seconds=3.0):
 )
 def test_environments_that_fail_once_are_restarted(tmp_path, fault, place, vectorization):
     in_processes = vectorization == "async"  # which take a while to start, and are killed
-    timeout, seconds = (6.0, 60.0) if in_processes else (1.0, 2.0)
+    timeout, seconds = (6.0, 60.0) if in_processes else (1.0, 8.0)  # longer than compiling
     settings = faulty(fault, place, once=str(tmp_path / "once"), seconds=seconds)
     with pytest.warns(stacx.TrainingWarning, match="its batch is restarted") as caught:
         train(tmp_path / "run", vectorization=vectorization, env_timeout=timeout, **settings)

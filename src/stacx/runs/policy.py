@@ -176,7 +176,7 @@ def load(directory: Path | str, seed: int | None = None, *, torso: str | None = 
     network = ActorCriticNetwork(config, shape, dtype, action_space_from_json(specification))
     prefix = ".learner.parameters"
     own = {
-        name.removeprefix(prefix): array[seed - config.seed]
+        name.removeprefix(prefix): np.asarray(array[seed - config.seed])
         for name, array in arrays.items()
         if name.startswith(prefix)
     }

@@ -62,7 +62,6 @@ def join(
             process, since JAX would, too, and says less.
     """
     _watch().patience = patience
-    _answer_aborts()
     known: dict[str, Any] = {}
     if count == "auto":
         if index is not None or coordinator is not None:
@@ -75,6 +74,7 @@ def join(
             if index == 0
             else f"no answer from {coordinator}: is --coordinator right, and host 0 started?"
         )
+    _answer_aborts()
     try:
         with _watch().waiting(patience, f"{missing} (waited for {patience:g} s)", code=2):
             jax.distributed.initialize(
