@@ -156,7 +156,7 @@ def test_nobody_is_where_the_coordinator_should_be(start):
         (["--hosts", "2"], "--hosts 2 needs --host-index and --coordinator"),
         (["--hosts", "0"], "--hosts 0 must be at least 1, or auto"),
         (["--hosts", "auto", "--host-index", "1"], "--hosts auto finds --host-index and"),
-        (["--host-index", "1"], "--hosts 1 needs --host-index and --coordinator"),
+        (["--host-index", "1"], "--host-index 1 is not one of 0 to 0 (--hosts 1)"),
         (["--hosts", "2", "--host-index", "2", "--coordinator", "a:1"], "is not one of 0 to 1"),
         (["--hosts", "2", "--host-index", "1", "--coordinator", "a"], "'a' is not HOST:PORT"),
         (

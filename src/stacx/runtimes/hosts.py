@@ -91,10 +91,10 @@ def _checked(count: int, index: int | None, coordinator: str | None) -> dict[str
     """The arguments of JAX's function."""
     if count < 1:
         raise ConfigError(f"--hosts {count} must be at least 1, or auto")
+    if index is not None and not 0 <= index < count:
+        raise ConfigError(f"--host-index {index} is not one of 0 to {count - 1} (--hosts {count})")
     if index is None or coordinator is None:
         raise ConfigError(f"--hosts {count} needs --host-index and --coordinator")
-    if not 0 <= index < count:
-        raise ConfigError(f"--host-index {index} is not one of 0 to {count - 1}")
     name, _, port = coordinator.rpartition(":")
     if not name or not port.isdigit():
         raise ConfigError(f"--coordinator {coordinator!r} is not HOST:PORT, such as 10.0.0.1:1234")
