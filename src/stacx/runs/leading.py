@@ -70,6 +70,7 @@ def agree(config: Config, run_dir: Path) -> Path:
         ]
         if different or configs[0].keys() != other.keys():
             listed = ", ".join(different) or "versions of stacx"
+            hosts.part()
             raise ConfigError(f"hosts must have the same settings; different: {listed}")
     return Path(hosts.texts(str(run_dir))[0])
 
@@ -182,6 +183,8 @@ class _LeadingRuntime:
         yield
         if command in _MAY_COMPILE:
             hosts.exchange([0], hosts.COMPILATION)
+        if command is _Command.END:
+            hosts.part()
         self._together = False
 
 
@@ -219,6 +222,7 @@ def follow(runtime: Runtime, request: StopRequest) -> None:
                 break
         if command in _MAY_COMPILE:
             hosts.exchange([0], hosts.COMPILATION)
+    hosts.part()
     if number == _FAILED:
         raise StacxError("host 0 has ended the run: its own messages say why")
     if number:

@@ -34,6 +34,7 @@ from stacx.runs.failures import evaluation_command, resume_command, writing_to
 from stacx.runs.leading import agree, follow, leading
 from stacx.runs.lines import metric_lines, runaway_heads
 from stacx.runs.signals import StopRequest, stop_on_signals
+from stacx.runtimes import hosts
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
 from stacx.runtimes.base import Runtime, TrainState
 from stacx.runtimes.compilation import enable_compile_cache, run_cpu_programs_at_once
@@ -101,7 +102,8 @@ def train(
         raise ConfigError("--resume needs --run-dir: the run to continue")
     path = Path(run_dir) if run_dir is not None else default_directory(config)
     path = agree(config, path)
-    own = _make_runtime(config)
+    with hosts.all_or_none():
+        own = _make_runtime(config)
     with contextlib.closing(own), stop_on_signals(quiet=quiet) as request:
         if jax.process_index() > 0:
             TrainingConsole(config, quiet=quiet).say("trains with host 0, which reports")

@@ -26,7 +26,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Int
 
-from stacx.errors import ConfigError, LostHostError
+from stacx.errors import ConfigError, LostHostError, StacxError
 from stacx.runtimes.arrays import Arrays
 
 PATIENCE = 120.0
@@ -169,6 +169,34 @@ def texts(own: str) -> list[str]:
     return [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]
 
 
+@contextlib.contextmanager
+def all_or_none() -> Iterator[None]:
+    """Around what each host does by itself before they begin: if one fails, all of them end.
+
+    Raises:
+        StacxError: if another host failed.
+        LostHostError: if one of them is gone.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    try:
+        yield
+    except Exception:
+        exchange([1], COMPILATION)
+        part()
+        raise
+    failed = np.flatnonzero(exchange([0], COMPILATION))
+    if failed.size:
+        part()
+        raise StacxError(f"host {failed[0]} cannot begin: its own messages say why")
+
+
+def part() -> None:
+    """From now on hosts do nothing together: that another ends is no reason to end."""
+    _watch().parted = True
+
+
 class _Packed(NamedTuple):
     """Arrays as a heading and their bytes."""
 
@@ -210,6 +238,8 @@ def _answer_aborts() -> None:
 
     def on_abort(signum: int) -> None:
         del signum
+        if _watch().parted:  # the main thread is about to end, and knows why
+            time.sleep(_GRACE)
         _end(f"JAX has ended this host, most likely since another one is gone: {_GO_ON}", 1)
 
     kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
@@ -277,6 +307,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self.patience = PATIENCE
+        self.parted = False
         self._end: tuple[float, str, int] | None = None
         threading.Thread(target=self._look, name="stacx-hosts", daemon=True).start()
 
