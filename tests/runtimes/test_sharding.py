@@ -56,6 +56,11 @@ def test_seeds_are_split_but_for_what_every_host_looks_at(sharded):
 
 
 @pytest.mark.slow
+def test_no_device_computes_the_network_for_environments_of_another(written):
+    assert written["gathers"] == 0
+
+
+@pytest.mark.slow
 def test_environments_are_split_and_the_learner_is_not(sharded):
     for moment in ("start", "end"):
         parts = sharded(1, f"{moment}/parts")

@@ -32,7 +32,7 @@ from stacx.networks import ActorCriticNetwork
 from stacx.runtimes.actor import Actor, Delivery
 from stacx.runtimes.arrays import Arrays, flatten, unflatten
 from stacx.runtimes.compilation import compiler_options
-from stacx.runtimes.devices import across_hosts, assigned_devices
+from stacx.runtimes.devices import NetworkByDevice, across_hosts, assigned_devices
 from stacx.runtimes.exchange import Exchange
 from stacx.runtimes.hosts import own_part, together
 from stacx.runtimes.inference import Inference, Rollout
@@ -91,9 +91,12 @@ class ActorLearnerRuntime:
             environment.observation_dtype,
             environment.action_space,
         )
-        self.learner = Learner(config, self.network)
         self.actor_devices, self.learner_devices = assigned_devices(config)
         mesh = Mesh(np.array(across_hosts(self.learner_devices)), ("devices",))
+        several = mesh.size > 1
+        self.learner = Learner(
+            config, NetworkByDevice(self.network, mesh) if several else self.network
+        )
         own_mesh = Mesh(np.array(self.learner_devices), ("devices",))
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._update = jax.jit(

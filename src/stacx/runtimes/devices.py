@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Bool
 
 from stacx.config import Config
 from stacx.errors import ConfigError
 from stacx.runtimes.hosts import own_part
+from stacx.types import Network, NetworkOutput, Parameters, RecurrentState
 
 
 def assigned_devices(config: Config) -> tuple[list[jax.Device], list[jax.Device]]:
@@ -55,6 +59,46 @@ def across_hosts(own: Sequence[jax.Device]) -> list[jax.Device]:
         raise ConfigError(f"hosts must have as many devices each, and have {listed}")
     places = [jax.local_devices().index(device) for device in own]
     return [devices[place] for devices in of_hosts for place in places]
+
+
+class NetworkByDevice:
+    """A network of which each device of a mesh computes what its own environments need.
+
+    Left to itself, XLA would have every device compute the torso for the environments of all: a
+    torso takes T and B as one axis, along which a split of B is none.
+    """
+
+    def __init__(self, network: Network, mesh: Mesh):
+        self._network = network
+        self._mesh = mesh
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+    def unroll(
+        self,
+        parameters: Parameters,
+        observations: Array,
+        starts: Bool[Array, "T B"],
+        recurrent_state: RecurrentState,
+        *,
+        main_head_only: bool = False,
+    ) -> tuple[NetworkOutput, RecurrentState]:
+        def own(*arguments: Any) -> tuple[NetworkOutput, RecurrentState]:
+            return self._network.unroll(*arguments, main_head_only=main_head_only)
+
+        batch = observations.shape[1]
+        if batch % self._mesh.size:  # a fraction of the batch, for the outer loss
+            return own(parameters, observations, starts, recurrent_state)
+        whole, by_batch = PartitionSpec(), PartitionSpec(*self._mesh.axis_names)
+        by_time = PartitionSpec(None, *self._mesh.axis_names)
+        return jax.shard_map(
+            own,
+            mesh=self._mesh,
+            in_specs=(whole, by_time, by_time, by_batch),
+            out_specs=(by_time, by_batch),
+            check_vma=False,
+        )(parameters, observations, starts, recurrent_state)
 
 
 def _chosen(indices: tuple[int, ...], devices: Sequence[jax.Device], flag: str) -> list[jax.Device]:

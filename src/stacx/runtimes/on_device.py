@@ -27,6 +27,7 @@ from stacx.errors import ConfigError
 from stacx.networks import ActorCriticNetwork
 from stacx.runtimes.arrays import Arrays, flatten, unflatten
 from stacx.runtimes.compilation import compiler_options
+from stacx.runtimes.devices import NetworkByDevice
 from stacx.runtimes.hosts import COMPILATION, together
 from stacx.runtimes.randomness import iteration_key, start_key
 from stacx.runtimes.running import running
@@ -81,6 +82,8 @@ class OnDeviceRuntime:
         self._observation_shape = tuple(environment.observation_shape)
         self._observation_dtype = np.dtype(environment.observation_dtype)
         self.num_devices, self._shardings = self._plan_sharding()
+        if self._splits_environments:
+            self.learner = Learner(config, NetworkByDevice(self.network, self._mesh))
         self._chunk = jax.jit(
             self._run_chunk,
             donate_argnums=0,
