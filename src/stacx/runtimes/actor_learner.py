@@ -93,10 +93,8 @@ class ActorLearnerRuntime:
         )
         self.actor_devices, self.learner_devices = assigned_devices(config)
         mesh = Mesh(np.array(across_hosts(self.learner_devices)), ("devices",))
-        several = mesh.size > 1
-        self.learner = Learner(
-            config, NetworkByDevice(self.network, mesh) if several else self.network
-        )
+        by_device = NetworkByDevice(self.network, mesh) if mesh.size > 1 else self.network
+        self.learner = Learner(config, by_device)
         own_mesh = Mesh(np.array(self.learner_devices), ("devices",))
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._update = jax.jit(
