@@ -20,6 +20,7 @@ from stacx.runtimes import actor_learner
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
 from stacx.runtimes.arrays import flatten
 from stacx.runtimes.inference import Inference
+from stacx.runtimes.supervision import Supervision
 
 TINY = {
     "env": "host_games:Corridor",
@@ -164,18 +165,18 @@ def stopped_run(tmp_path, monkeypatch):
 def test_a_resumed_run_goes_on_from_exactly_what_was_saved(stopped_run, monkeypatch, capsys):
     """But its environments begin with other seeds."""
     prepared, seeds = [], []
-    prepare, next_seed = ActorLearnerRuntime.prepare, ActorLearnerRuntime.next_seed
+    prepare, next_seed = ActorLearnerRuntime.prepare, Supervision.next_seed
 
     def noted_prepare(runtime, state):
         prepared.append({name: np.array(leaf) for name, leaf in flatten(state).items()})
         return prepare(runtime, state)
 
-    def noted_seed(runtime, actor):
-        seeds.append(next_seed(runtime, actor))
+    def noted_seed(supervision, actor):
+        seeds.append(next_seed(supervision, actor))
         return seeds[-1]
 
     monkeypatch.setattr(ActorLearnerRuntime, "prepare", noted_prepare)
-    monkeypatch.setattr(ActorLearnerRuntime, "next_seed", noted_seed)
+    monkeypatch.setattr(Supervision, "next_seed", noted_seed)
     directory = stopped_run()
     saved = final_arrays(directory)
     train(directory, resume=True, quiet=False)
@@ -246,7 +247,7 @@ def test_restarts_are_counted_on_in_a_resumed_run(stopped_run, tmp_path):
 
 def test_restarts_since_the_last_line_are_counted_on(tmp_path, monkeypatch):
     run = stopped_in(
-        "_warn_of_restarts", monkeypatch, tmp_path, when=lambda runtime: bool(runtime._warnings)
+        "give_warnings", monkeypatch, tmp_path, when=lambda supervision: supervision.has_warnings
     )
     assert lines_of(run) == []
     train(run, resume=True, **faulty("error", "step", once=str(tmp_path / "once")))
@@ -275,19 +276,19 @@ def test_episodes_that_unstable_physics_end_are_counted(tmp_path, monkeypatch):
     assert counts[-1] > counts[0]
 
 
-def stopped_in(method, monkeypatch, tmp_path, when=lambda runtime: True):
-    """A run that is asked to stop after its runtime's method was called, about a restart."""
-    called = getattr(ActorLearnerRuntime, method)
+def stopped_in(method, monkeypatch, tmp_path, when=lambda supervision: True):
+    """A run that is asked to stop after its supervision's method was called, about a restart."""
+    called = getattr(Supervision, method)
 
-    def signalled(runtime, *arguments):
-        due = when(runtime)
-        called(runtime, *arguments)
+    def signalled(supervision, *arguments):
+        due = when(supervision)
+        called(supervision, *arguments)
         if due:
             training.signal.raise_signal(training.signal.SIGTERM)
 
     run, settings = tmp_path / "run", faulty("error", "step", once=str(tmp_path / "once"))
     with monkeypatch.context() as patch:
-        patch.setattr(ActorLearnerRuntime, method, signalled)
+        patch.setattr(Supervision, method, signalled)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", stacx.TrainingWarning)
             with pytest.raises(stacx.Interrupted):

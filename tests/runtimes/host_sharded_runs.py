@@ -62,7 +62,7 @@ def on(actors, learners) -> dict:
 
     runtime._compiled_update = noted
     state = runtime.run(state, UPDATES, lambda: False)
-    used = sorted({actor.device.id for actor in runtime._actors})
+    used = sorted({actor.device.id for actor in runtime._pool.actors})
     runtime.close()
     return {
         "parameters": [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(state.learner)],

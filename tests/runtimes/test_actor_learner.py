@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from collections import deque
 
 import equinox as eqx
 import jax
@@ -19,6 +18,7 @@ from stacx.runtimes import actor_learner
 from stacx.runtimes.actor import Delivery
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
 from stacx.runtimes.randomness import iteration_key, start_key
+from stacx.runtimes.supervision import Supervision
 
 SETTINGS = {
     "agent": "stac",
@@ -229,18 +229,18 @@ def test_once_asked_to_stop_it_does_not_mind_errors(recorded, monkeypatch):
 def test_restarts_are_warned_of_unless_it_is_asked_to_stop(recorded, monkeypatch):
     """Actors count them in threads of their own."""
     runtime, asked = recorded.runtime, []
-    monkeypatch.setattr(runtime, "_restarts", 0)
-    monkeypatch.setattr(runtime, "_warnings", deque())
+    supervision = Supervision(runtime.config)
+    monkeypatch.setattr(runtime, "_supervision", supervision)
 
     def get(*_):
-        runtime.count_restart("gone", "")
+        supervision.count_restart("gone", "")
         asked.append(True)
         return Delivery(recorded.deliveries[0], 0) if len(asked) == 2 else None
 
     monkeypatch.setattr(runtime._exchange, "get", get)
     state = runtime.run(copy(runtime, recorded.start), 1, lambda: bool(asked))
     assert int(state.iteration[0]) == 0
-    runtime._warnings.clear()
+    supervision._warnings.clear()
     with pytest.warns(TrainingWarning) as caught:
         runtime.run(state, 1, never)
     assert [str(warning.message) for warning in caught] == [
@@ -261,7 +261,7 @@ def test_it_stops_when_too_many_updates_in_a_row_are_skipped(recorded, monkeypat
 
 
 def seeds_of(runtime, actors):
-    return [runtime.next_seed(actor) for actor in actors]
+    return [runtime._supervision.next_seed(actor) for actor in actors]
 
 
 def test_seeds_of_environments_do_not_depend_on_who_asks_first():
@@ -271,7 +271,7 @@ def test_seeds_of_environments_do_not_depend_on_who_asks_first():
     first, second, again = seeds_of(one, (0, 1, 0))
     assert seeds_of(other, (1, 0, 0)) == [second, first, again]
     resumed = make_runtime(num_actors=2)
-    resumed._first_update = 7
+    resumed._supervision.first_update = 7
     other_seed = make_runtime(num_actors=2, seed=6)
     seeds = [seed for each in (runtime, resumed, other_seed) for seed in seeds_of(each, (0, 0, 1))]
     assert len(set(seeds)) == len(seeds)
@@ -288,7 +288,7 @@ def test_actors_wait_when_the_queue_is_full():
             time.sleep(0.01)
         time.sleep(0.3)
         assert runtime._exchange.size == 2
-        assert sum(actor.number // 2 for actor in runtime._actors) == 2
+        assert sum(actor.number // 2 for actor in runtime._pool.actors) == 2
     finally:
         runtime.close()
 

@@ -121,6 +121,12 @@ class Actor(threading.Thread):
         entered = self._entered
         return 0.0 if entered is None else time.monotonic() - entered
 
+    @property
+    def silence(self) -> str:
+        """What is said of one that was given up."""
+        seconds = f"{self._config.env_timeout:g} s (--env-timeout)"
+        return f"{self._config.env} has not answered for {seconds}"
+
     def give_up_if_busy(self, seconds: float) -> str | None:
         """Gives up a thread whose environments have not answered for so long.
 

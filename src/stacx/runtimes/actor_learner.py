@@ -8,11 +8,6 @@ publishes its parameters as soon as they exist.
 from __future__ import annotations
 
 import functools
-import itertools
-import threading
-import time
-import warnings
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -27,9 +22,10 @@ from jaxtyping import Array, Int
 from stacx.config import Config
 from stacx.core.learner import Learner, LearnerState
 from stacx.environments import HostEnvironment
-from stacx.errors import BrokenEnvironmentError, ConfigError, StacxError, TrainingWarning
+from stacx.errors import ConfigError, StacxError
 from stacx.networks import ActorCriticNetwork
-from stacx.runtimes.actor import Actor, Delivery
+from stacx.runtimes.actor import Delivery
+from stacx.runtimes.actor_pool import ActorPool, ThreadPool
 from stacx.runtimes.arrays import Arrays, flatten, unflatten
 from stacx.runtimes.compilation import compiler_options
 from stacx.runtimes.devices import NetworkByDevice, across_hosts, assigned_devices
@@ -39,7 +35,8 @@ from stacx.runtimes.inference import Inference, Rollout
 from stacx.runtimes.randomness import start_key
 from stacx.runtimes.running import running
 from stacx.runtimes.statistics import IntervalStatistics
-from stacx.runtimes.stopwatch import ACTOR, LEARNER, Shares, Stopwatch, bottleneck
+from stacx.runtimes.stopwatch import LEARNER, Shares, Stopwatch, bottleneck
+from stacx.runtimes.supervision import Supervision
 from stacx.types import Parameters, action_space_to_json
 
 T = TypeVar("T")
@@ -49,9 +46,6 @@ _PATIENCE = 0.2
 much beside what a look costs."""
 _TELLING = 10.0
 """Seconds within which a run's first and last moments weigh more than what is between them."""
-_FAREWELL = 5.0
-"""Seconds that all actors together have to end: a slow step fits, and schedulers wait longer before
-they kill."""
 
 
 class HostTrainState(eqx.Module):
@@ -110,14 +104,17 @@ class ActorLearnerRuntime:
             lambda leaf: leaf.sharding, self._sharded(own_mesh, self._inference.batch)
         )
         self._stopwatch = Stopwatch("learner", LEARNER)
-        self._actors: list[Actor] = []
+        self._supervision = Supervision(config, self._part.start)
+        self._pool: ActorPool = ThreadPool(
+            config,
+            environment,
+            self._inference,
+            self._supervision,
+            self._place,
+            self.actor_devices,
+        )
         self._exchange: Exchange[Delivery] = Exchange(config.queue_size)
         self._lags: list[int] = []
-        self._lock = threading.Lock()
-        self._restarts = self._restarts_said = 0
-        self._warnings: deque[str] = deque()
-        self._generations = [itertools.count() for _ in range(config.num_actors)]
-        self._first_update = 0
         self._updates = 0
         self._under_way = False
 
@@ -141,35 +138,29 @@ class ActorLearnerRuntime:
         return unflatten(arrays, self.abstract_state())
 
     def counts(self) -> dict[str, int]:
-        """What befell environments, which has nothing to do with the learner's arrays.
-
-        Of restarts only those that the learner has warned of: what comes after a signal to stop is
-        no fault.
-        """
-        return {"environment_restarts": self._restarts_said}
+        """What befell environments, which has nothing to do with the learner's arrays."""
+        return {"environment_restarts": self._supervision.restarts}
 
     def count_on_from(self, counts: dict[str, Any]) -> None:
-        self._restarts = self._restarts_said = counts.get("environment_restarts", 0)
+        self._supervision.restarts = counts.get("environment_restarts", 0)
 
     def prepare(self, state: HostTrainState) -> HostTrainState:
         """Starts the actors, and compiles the update while they compile their inference."""
         config = self.config
-        self._updates = self._first_update = int(np.asarray(state.iteration)[0])
+        first = self._updates = int(np.asarray(state.iteration)[0])
+        self._supervision.first_update = first
         self._exchange = Exchange(
             config.queue_size,
             lag=config.num_actors if config.deterministic else None,
-            first=self._first_update,
+            first=first,
         )
+        self._pool.start(self._exchange, first)
         self._publish(self._parameters_of(state))
-        self._actors = [
-            self._start_actor(index, self._first_update + index, Stopwatch("actor", ACTOR))
-            for index in range(config.num_actors)
-        ]
         with running(config.env):
             self._compiled_update = self._update.lower(
                 self.abstract_state(), self._abstract_rollout
             ).compile()
-        watches = [self._stopwatch, *(actor.stopwatch for actor in self._actors)]
+        watches = [self._stopwatch, *self._pool.watches]
         self._interval_shares, self._run_shares = Shares(watches), Shares(watches)
         return state
 
@@ -206,6 +197,7 @@ class ActorLearnerRuntime:
             "lag_max": max(lags, default=0),
             "queue": self._exchange.size,
             **self.counts(),
+            **self._pool.metrics(),
             **{name: round(share, 4) for name, share in self._interval_shares.read().items()},
         }
         self._interval_shares.restart()
@@ -241,63 +233,11 @@ class ActorLearnerRuntime:
         self._run_shares.restart()
 
     def close(self) -> None:
-        """Ends the actors. One that hangs in an environment is left behind, as a daemon."""
+        """Ends the actors."""
         self._exchange.close()
-        deadline = time.monotonic() + _FAREWELL
-        actors, self._actors = self._actors, []
-        for actor in actors:
-            if not actor.abandoned:
-                actor.join(max(deadline - time.monotonic(), 0.0))
-                if actor.is_alive():
-                    actor.abandon()
-
-    # --- what the actors ask of their supervisor ---
-
-    def next_seed(self, actor: int) -> int:
-        """So that a new batch sees other episodes than those before, also after a resume.
-
-        It does not depend on what other threads do at the time.
-        """
-        place = (self.config.seed, self._first_update, actor, next(self._generations[actor]))
-        first_of_all = int(np.random.SeedSequence(place).generate_state(1)[0] >> 2)
-        return first_of_all + self._part.start
-
-    def count_restart(self, reason: str, details: str) -> None:
-        """Counts a restart; raises `BrokenEnvironmentError` if there were too many.
-
-        The learner's thread warns of it, unless it is asked to stop.
-        """
-        with self._lock:
-            self._restarts += 1
-            restarts = self._restarts
-        most = self.config.max_env_restarts
-        if restarts > most:
-            raise BrokenEnvironmentError(
-                f"{reason}; that is one more than --max-env-restarts {most}: mend the environment",
-                details,
-            )
-        self._warnings.append(
-            f"{reason}; its batch is restarted ({restarts} of at most {most} times)"
-        )
+        self._pool.close()
 
     # --- actors ---
-
-    def _start_actor(self, index: int, number: int, stopwatch: Stopwatch) -> Actor:
-        actor = Actor(
-            self.config,
-            self._inference,
-            self.environment,
-            self._exchange,
-            self,
-            self._place,
-            stopwatch=stopwatch,
-            device=self.actor_devices[index % len(self.actor_devices)],
-            index=index,
-            number=number,
-            stride=self.config.num_actors,
-        )
-        actor.start()
-        return actor
 
     def _next_delivery(self, should_stop: Callable[[], bool]) -> Delivery | None:
         """The next trajectory; None if asked to stop.
@@ -308,31 +248,15 @@ class ActorLearnerRuntime:
         while delivery is None and not should_stop():
             failure = None
             try:
-                self._replace_hanging_actors()
+                self._pool.look_after()
                 delivery = self._exchange.get(self._updates, _PATIENCE)
             except StacxError as error:
                 failure = error
-            if (self._warnings or failure) and not should_stop():
-                self._warn_of_restarts()
+            if (self._supervision.has_warnings or failure) and not should_stop():
+                self._supervision.give_warnings()
                 if failure:
                     raise failure
         return delivery
-
-    def _warn_of_restarts(self) -> None:
-        while self._warnings:
-            self._restarts_said += 1
-            warnings.warn(self._warnings.popleft(), TrainingWarning, stacklevel=2)
-
-    def _replace_hanging_actors(self) -> None:
-        for index, actor in enumerate(self._actors):
-            stack = actor.give_up_if_busy(self.config.env_timeout)
-            if stack is not None:
-                self.count_restart(
-                    f"{self.config.env} has not answered for {self.config.env_timeout:g} s "
-                    f"(--env-timeout), in the environments of actor {index}",
-                    stack,
-                )
-                self._actors[index] = self._start_actor(index, actor.number, actor.stopwatch)
 
     def _place(self, rollout: Rollout) -> Rollout:
         """A rollout where the learner wants it, as this host's part of all hosts' batch."""
@@ -349,8 +273,7 @@ class ActorLearnerRuntime:
 
     def _publish(self, parameters: Parameters) -> None:
         parameters = jax.tree.map(lambda leaf: leaf.addressable_data(0), parameters)
-        devices = {device: jax.device_put(parameters, device) for device in self.actor_devices}
-        self._exchange.publish(self._updates, devices)
+        self._pool.publish(self._updates, parameters)
 
     # --- programs ---
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 ACTOR = ("environment", "inference", "waiting")
 LEARNER = ("learning", "saving", "waiting")
@@ -14,6 +14,15 @@ _BALANCE = 0.1
 than a tenth of the time nobody would change a setup."""
 _Reading: TypeAlias = tuple[dict[str, float], tuple[str, float] | None]
 """Seconds by activity, and what has been going on since when."""
+
+
+@runtime_checkable
+class Watch(Protocol):
+    """Tells where someone's time goes."""
+
+    def read(self) -> dict[str, float]:
+        """Seconds by activity, `time/KIND_ACTIVITY`."""
+        ...
 
 
 class Stopwatch:
@@ -51,7 +60,7 @@ class Stopwatch:
 class Shares:
     """Shares of wall-clock time since a moment; threads of one kind are averaged."""
 
-    def __init__(self, watches: Sequence[Stopwatch]):
+    def __init__(self, watches: Sequence[Watch]):
         self._watches = watches
         self.restart()
 
