@@ -1,5 +1,7 @@
 """Seconds and shares on a clock that the test winds."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from stacx.runtimes import stopwatch
@@ -116,6 +118,16 @@ def test_threads_of_a_kind_are_averaged(clock, actor):
     assert shares.read() == seconds(0.5, 0.0, 0.0) | learner_seconds(1.0, 0.0, 0.0)
 
 
+def test_what_is_reported_late_is_no_more_than_all_of_the_time(clock):
+    """An actor elsewhere tells of a rollout when it is made, which may have begun long before."""
+    reported = SimpleNamespace(read=lambda: seconds(*totals))
+    totals = (1.0, 1.0, 1.0)
+    shares = Shares([reported])
+    clock.advance(2.0)
+    totals = (4.0, 2.0, 1.0)
+    assert shares.read() == seconds(0.75, 0.25, 0.0)
+
+
 @pytest.mark.parametrize(
     ("actor_shares", "learner_shares", "sentence"),
     [
@@ -147,6 +159,12 @@ def test_threads_of_a_kind_are_averaged(clock, actor):
             (0.4, 0.2, 0.33),
             (0.65, 0.1, 0.25),
             "actors and learner are in balance: actors wait 33 % of the time, and the learner 25 %",
+        ),
+        (
+            (0.1, 0.2, 0.2),
+            (0.1, 0.0, 0.9),
+            "missing actors are the bottleneck: 50 % of the time there was none in an actor's "
+            "place, or it was not ready",
         ),
     ],
 )

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from stacx.config.settings import Config
 
 
+OF_RAY = (
+    *("ray_address", "ray_env", "actor_cpus", "actor_envs", "min_actors", "max_lag"),
+    "actor_timeout",
+)
+"""Settings that only remote actors have a use for."""
+
+
 def check_types(config: Config, preset: Any) -> None:
     """Python callers are not checked by the command line's parser; a wrong type fails here."""
     kinds: dict[str, tuple[type, ...]] = {
@@ -45,14 +52,14 @@ _BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "positive": (
         lambda value: value > 0,
         "steps num_seeds heads num_envs trajectory_length log_points num_actors queue_size "
-        "env_timeout checkpoints_kept max_skipped_updates learning_rate rmsprop_eps "
-        "max_gradient_norm meta_eps clip_rho meta_interval gamma_embedding_size",
+        "env_timeout checkpoints_kept max_skipped_updates learning_rate rmsprop_eps actor_cpus "
+        "actor_timeout max_gradient_norm meta_eps clip_rho meta_interval gamma_embedding_size",
     ),
     "zero or more": (
         lambda value: value >= 0,
         "end_learning_rate rmsprop_initial meta_learning_rate head_init g_v g_p g_e g_kl clip_c "
         "lstm_size torso_output seed overlap burn_in checkpoint_points checkpoint_minutes "
-        "max_env_restarts outer_steps",
+        "max_env_restarts outer_steps actor_envs min_actors max_lag",
     ),
     "above 0 and at most 1": (lambda value: 0.0 < value <= 1.0, "outer_fraction"),
     "numbers between 0 and 1": (
@@ -81,6 +88,7 @@ _BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 _CHOICES = {
     "compute_dtype": ("float32", "bfloat16"),
     "matmul_precision": ("float32", "tensorfloat32", "bfloat16"),
+    "actors": ("threads", "ray"),
     "vectorization": ("auto", "sync", "async"),
     "downsampling": ("pools", "strides"),
     "bootstrap": ("target", "mixed"),
@@ -139,6 +147,38 @@ def _check_variants(config: Config) -> None:
         config.require_usual(["gamma_embedding_size"], "without --gamma-embedding")
 
 
+def _check_actors(config: Config) -> None:
+    """Refuses settings of actors that they have no use for, or that contradict each other."""
+    if config.actors == "threads":
+        config.require_usual(OF_RAY, "without --actors ray")
+        return
+    reason = "with --actors ray"
+    config.require_usual(["actor_devices"], f"{reason}, which infer on their CPUs")
+    if config.deterministic:
+        raise ConfigError(
+            "--deterministic needs --actors threads: when remote actors deliver is up to the "
+            "cluster"
+        )
+    if config.actor_envs and config.num_envs % config.actor_envs:
+        raise ConfigError(
+            f"--actor-envs {config.actor_envs} must divide --num-envs {config.num_envs}"
+        )
+    if config.min_actors > config.num_actors:
+        raise ConfigError(
+            f"--min-actors {config.min_actors} must be at most --num-actors {config.num_actors}"
+        )
+    least = config.queue_size + 2
+    if config.max_lag and config.max_lag < least:
+        raise ConfigError(
+            f"--max-lag must be 0, or at least --queue-size and 2, {least}, not {config.max_lag}: "
+            "a rollout in the queue and one that is being made are behind by as many"
+        )
+    if config.env.startswith("__main__:"):
+        raise ConfigError(
+            f"{config.env} cannot be found by remote actors: move it to a module of its own"
+        )
+
+
 def check_ranges(config: Config) -> None:
     """Refuses values that cannot be meant, alone or together, naming the flag.
 
@@ -182,8 +222,10 @@ def check_ranges(config: Config) -> None:
     _check_variants(config)
     if config.deterministic:
         config.require_usual(["queue_size"], "with --deterministic, which bounds the queue itself")
-    try:
-        arguments = json.loads(config.env_args)
-    except ValueError:
-        arguments = None
-    require(isinstance(arguments, dict), "env_args", "a JSON object")
+    for name in ("env_args", "ray_env"):
+        try:
+            arguments = json.loads(getattr(config, name))
+        except ValueError:
+            arguments = None
+        require(isinstance(arguments, dict), name, "a JSON object")
+    _check_actors(config)

@@ -25,15 +25,18 @@ from stacx.agents import (
     Setting,
     suite_of,
 )
-from stacx.config.checks import check_ranges, check_types
+from stacx.config.checks import OF_RAY, check_ranges, check_types
 from stacx.config.names import canonical_tune, field_of, flag_of, listed
 from stacx.errors import ConfigError
 
-_PLACE = {"actor_devices", "learner_devices", "vectorization", "env_timeout", "max_env_restarts"}
+_PLACE = {
+    *("actor_devices", "learner_devices", "vectorization", "env_timeout", "max_env_restarts"),
+    *("actors", *OF_RAY),
+}
 """Settings with which a run may be resumed differently."""
 OF_ACTORS = (
     *("num_actors", "actor_devices", "learner_devices", "queue_size", "deterministic"),
-    *("vectorization", "env_timeout", "max_env_restarts"),
+    *("vectorization", "env_timeout", "max_env_restarts", "actors", *OF_RAY),
 )
 """Settings that only environments on the CPU have a use for."""
 _BEFORE_THERE_WAS = {"max_aux_gradient": None}
@@ -198,8 +201,10 @@ class Config:
     """Transitions at a trajectory's start that only warm up the LSTM: no loss is taken of them."""
 
     # --- actors, for environments that step on the CPU ---
+    actors: Literal["threads", "ray"] = "threads"
+    """What actors are: threads of this process, or processes on a Ray cluster (docs/scale.md)."""
     num_actors: int = _PRESET
-    """Actor threads, each with a batch of `num_envs` environments."""
+    """Actors, each with a batch of `num_envs` environments."""
     actor_devices: tuple[int, ...] = ()
     """Numbers of the devices that actors infer on; by default the first."""
     learner_devices: tuple[int, ...] = ()
@@ -217,6 +222,27 @@ class Config:
     """Seconds after which environments that do not answer are given up and restarted."""
     max_env_restarts: int = 3  # survives a rare crash; what always hangs ends within minutes
     """Batches of environments that a run may restart in all, having raised or not answered."""
+
+    # --- remote actors ---
+    ray_address: str = ""
+    """HOST:PORT of the head of a Ray cluster, or auto for the one on this machine; by default what
+    the variable RAY_ADDRESS says, or else a cluster is started here."""
+    ray_env: str = "{}"
+    """Ray's runtime environment of the actors, as a JSON object; by default the working directory,
+    if a function of your own is named."""
+    actor_cpus: float = 1.0
+    """CPUs that each remote actor takes of its node."""
+    actor_envs: int = 0
+    """Environments of each remote actor, whose rollouts are joined to batches of `num_envs`; 0: all
+    of a batch. Fewer make rollouts that are newer when they are learned from."""
+    min_actors: int = 0
+    """Remote actors that there must be room for at the start, and without which, for so long as
+    `actor_timeout`, the run ends; 0: all at the start, and then one."""
+    max_lag: int = 0
+    """Updates that the policy of a rollout may be behind the learner's: actors wait, and what comes
+    too late is dropped; 0: about twice what so many actors make inevitable."""
+    actor_timeout: float = 120.0
+    """Seconds to wait for remote actors to be placed."""
 
     # --- the network ---
     normalise_observations: bool = _PRESET

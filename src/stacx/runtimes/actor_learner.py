@@ -105,14 +105,7 @@ class ActorLearnerRuntime:
         )
         self._stopwatch = Stopwatch("learner", LEARNER)
         self._supervision = Supervision(config, self._part.start)
-        self._pool: ActorPool = ThreadPool(
-            config,
-            environment,
-            self._inference,
-            self._supervision,
-            self._place,
-            self.actor_devices,
-        )
+        self._pool = self._make_pool()
         self._exchange: Exchange[Delivery] = Exchange(config.queue_size)
         self._lags: list[int] = []
         self._updates = 0
@@ -138,11 +131,12 @@ class ActorLearnerRuntime:
         return unflatten(arrays, self.abstract_state())
 
     def counts(self) -> dict[str, int]:
-        """What befell environments, which has nothing to do with the learner's arrays."""
-        return {"environment_restarts": self._supervision.restarts}
+        """What befell environments and actors, which is in none of the learner's arrays."""
+        return {"environment_restarts": self._supervision.restarts, **self._pool.counts}
 
     def count_on_from(self, counts: dict[str, Any]) -> None:
         self._supervision.restarts = counts.get("environment_restarts", 0)
+        self._pool.counts = {name: counts.get(name, 0) for name in self._pool.counts}
 
     def prepare(self, state: HostTrainState) -> HostTrainState:
         """Starts the actors, and compiles the update while they compile their inference."""
@@ -238,6 +232,25 @@ class ActorLearnerRuntime:
         self._pool.close()
 
     # --- actors ---
+
+    def _make_pool(self) -> ActorPool:
+        if self.config.actors == "ray":
+            from stacx.runtimes.ray_cluster import RayCluster
+
+            cluster = RayCluster(self.config)
+            from stacx.runtimes.ray_pool import RayPool
+
+            return RayPool(
+                self.config, cluster, self._supervision, self._place, self._inference.batch
+            )
+        return ThreadPool(
+            self.config,
+            self.environment,
+            self._inference,
+            self._supervision,
+            self._place,
+            self.actor_devices,
+        )
 
     def _next_delivery(self, should_stop: Callable[[], bool]) -> Delivery | None:
         """The next trajectory; None if asked to stop.

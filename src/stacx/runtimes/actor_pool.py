@@ -26,6 +26,9 @@ they kill."""
 class ActorPool(Protocol):
     """Actors, which put trajectories into an exchange until it is closed."""
 
+    counts: dict[str, int]
+    """What has happened to actors since the run began."""
+
     @property
     def watches(self) -> Sequence[Watch]:
         """Where the time of each actor goes, once they are started."""
@@ -47,7 +50,7 @@ class ActorPool(Protocol):
         """
         ...
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, Any]:
         """What it adds to a line of metrics, about the time since the last one."""
         ...
 
@@ -84,6 +87,7 @@ class ThreadPool:
         self._place = place
         self._devices = devices
         self._exchange: Exchange[Delivery]
+        self.counts: dict[str, int] = {}
         self.watches: list[Stopwatch] = []
         self.actors: list[Actor] = []
 

@@ -19,14 +19,16 @@ def assigned_devices(config: Config) -> tuple[list[jax.Device], list[jax.Device]
     """Where this host's actors infer, and where its part of the learner learns.
 
     By default actors take the first device, and the learner the first too if it is the only one, or
-    else as many of the others as divide the batch.
+    else as many of the others as divide the batch. Remote actors take none.
 
     Raises:
         ConfigError: if there is no such device, or the batch does not divide.
     """
     devices = jax.local_devices()
     batch = len(own_part(config.num_envs))
-    actors = _chosen(config.actor_devices, devices, "--actor-devices") or devices[:1]
+    elsewhere = config.actors == "ray"
+    first = [] if elsewhere else devices[:1]
+    actors = _chosen(config.actor_devices, devices, "--actor-devices") or first
     if len(actors) > config.num_actors:
         raise ConfigError(
             f"--actor-devices names {len(actors)} devices for {config.num_actors} actors: name "

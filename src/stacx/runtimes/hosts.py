@@ -328,6 +328,13 @@ class _Watch:
                 _end(*end[1:])
 
 
+def ending_after(
+    seconds: float, message: str, *, code: int = 1
+) -> contextlib.AbstractContextManager[None]:
+    """Around a call of a library that nothing can interrupt: after so long, the process ends."""
+    return _watch().waiting(seconds, message, code=code)
+
+
 @functools.cache
 def _watch() -> _Watch:
     return _Watch()

@@ -79,8 +79,10 @@ class Shares:
         elapsed = max(self.seconds, 1e-9)
         found: dict[str, list[float]] = {}
         for watch, before in zip(self._watches, self._before, strict=True):
-            for name, seconds in watch.read().items():
-                found.setdefault(name, []).append((seconds - before[name]) / elapsed)
+            spent = {name: seconds - before[name] for name, seconds in watch.read().items()}
+            whole = max(elapsed, sum(spent.values()))  # reports from afar may be of earlier, too
+            for name, seconds in spent.items():
+                found.setdefault(name, []).append(seconds / whole)
         return {name: sum(values) / len(values) for name, values in found.items()}
 
 
@@ -92,6 +94,12 @@ def bottleneck(shares: Mapping[str, float]) -> str:
         return (
             f"actors and learner are in balance: actors wait {percent['actor_waiting']} of the "
             f"time, and the learner {percent['learner_waiting']}"
+        )
+    absent = 1.0 - sum(shares[f"time/actor_{activity}"] for activity in ACTOR)
+    if surplus < 0 and absent > max(shares["time/actor_environment"], _BALANCE):
+        return (
+            f"missing actors are the bottleneck: {100 * absent:.0f} % of the time there was none "
+            "in an actor's place, or it was not ready"
         )
     if surplus > 0 and shares["time/learner_saving"] > shares["time/learner_learning"]:
         return (

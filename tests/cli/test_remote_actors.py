@@ -1,0 +1,343 @@
+"""Remote actors on real Ray clusters of this machine: what befalls them, nodes and the learner.
+
+`STACX_FAULT_SECONDS` says for how long actors are killed; from two minutes on CartPole must have
+been learned meanwhile.
+"""
+
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from real_processes import PATIENCE, wait_for
+from tiny_runs import tiny_flags
+
+from stacx.cli.main import main
+from stacx.runs import RunDirectory
+from stacx.runtimes.ray_cluster import _LOOPBACK, _QUIET
+
+pytestmark = pytest.mark.slow
+SECONDS = float(os.environ.get("STACX_FAULT_SECONDS", "12"))
+STORE = 80 * 2**20
+"""Bytes of a node's object store: nearly the least that Ray takes."""
+MOMENT = 20.0
+"""Seconds in which all processes must have ended."""
+OWN = """
+import numpy as np
+import helper
+from stacx.environments.gym_family import gymnasium
+
+class Wide(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0, 255, (64, 64, 3), np.uint8)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self.time = 0
+        return np.zeros((64, 64, 3), np.uint8), {}
+
+    def step(self, action):
+        self.time += 1
+        return np.full((64, 64, 3), self.time, np.uint8), helper.REWARD, self.time == 9, False, {}
+
+def make():
+    return Wide()
+"""
+
+
+class Nodes:
+    """A simulated cluster, in processes of its own."""
+
+    def __init__(self, **head):
+        for name, value in (_QUIET | _LOOPBACK).items():
+            os.environ.setdefault(name, value)
+        from ray.cluster_utils import Cluster
+
+        self._cluster = Cluster(initialize_head=True, head_node_args=self._size(**head))
+        self.address = self._cluster.address
+
+    @staticmethod
+    def _size(cpus=2, store=STORE):
+        return {"num_cpus": cpus, "object_store_memory": store}
+
+    def add(self, **size):
+        return self._cluster.add_node(**self._size(**size))
+
+    def remove(self, node):
+        """At once, as if its machine had failed."""
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def close(self):
+        self._cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """A head with two CPUs."""
+    cluster = Nodes()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(autouse=True)
+def own_environment(tmp_path):
+    """A module of the user's, which needs another one of theirs."""
+    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "helper.py").write_text("REWARD = 2.0\n")
+
+
+def flags_of(nodes=None, **settings):
+    settings = {"env": "gym:CartPole-v1", "agent": "impala", "num_actors": 2} | settings
+    address = ["--ray-address", nodes.address] if nodes else []
+    return [*tiny_flags(actors="ray", **settings), "--quiet", *address, "--run-dir", "run"]
+
+
+def lines_of(tmp_path):
+    return RunDirectory(tmp_path / "run").metrics()
+
+
+def last(tmp_path, name):
+    lines = lines_of(tmp_path)
+    return lines[-1][name] if lines else None
+
+
+def said_by(process):
+    """Exit code, and what stacx said itself."""
+    _, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, [line for line in err.splitlines() if line.startswith("stacx:")]
+
+
+def processes_with(text, name=""):
+    """Of this machine, those whose command or environment has the text."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (directory / "cmdline").read_bytes()
+            environment = (directory / "environ").read_bytes()
+        except OSError:
+            continue
+        if text.encode() in environment + command and name.encode() in command:
+            found.append(int(directory.name))
+    return found
+
+
+def listening_addresses():
+    """Of all processes, those that are listened on with TCP."""
+    rows = [
+        line.split()
+        for kind in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]
+    ]
+    return {row[1].rpartition(":")[0] for row in rows if row[3] == "0A"}
+
+
+def test_functions_of_ones_own_reach_the_nodes_by_rays_runtime_environment(start, nodes, tmp_path):
+    process = start(*flags_of(nodes, env="mine:make", steps=160))
+    code, said = said_by(process)
+    assert (code, said) == (0, [])
+    line = lines_of(tmp_path)[-1]
+    assert line["episode_return"] == 18.0
+    assert line["actors"] == 2
+    assert line["actor_steps_per_second"] > 0
+    assert line["object_store_bytes"] >= 0
+    assert line["lag_max"] <= 10  # twice what two actors and a queue make, and four
+
+
+def test_what_a_node_lacks_ends_the_run(start, nodes, tmp_path):
+    """There the working directory is another one."""
+    (tmp_path / "empty").mkdir()
+    elsewhere = f'{{"working_dir": "{tmp_path / "empty"}"}}'
+    process = start(*flags_of(nodes, env="mine:make", ray_env=elsewhere))
+    code, said = said_by(process)
+    assert code == 2
+    assert re.match(r"stacx: actor [01] on node [\d.]+: .*no module of that name", said[-1]), said
+
+
+def test_actors_that_are_killed_are_replaced_and_the_run_goes_on(start, nodes, tmp_path):
+    """One every three seconds, each of which needs as long to begin."""
+    settings = {"env": "gym:CartPole-v1", "agent": "impala", "actors": "ray", "num_actors": 2}
+    settings |= {"steps": 10**7, "log_points": 10**4, "ray_address": nodes.address}
+    words = [w for name, v in settings.items() for w in (f"--{name.replace('_', '-')}", str(v))]
+    process = start(*words, "--run-dir", "run", "--quiet")
+    wait_for(lambda: lines_of(tmp_path), process)
+    killed, deadline = 0, time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        actors = processes_with("ray::RemoteActor", "ray::RemoteActor")
+        if actors:
+            os.kill(random.choice(actors), signal.SIGKILL)
+            killed += 1
+        time.sleep(3)
+    updates = last(tmp_path, "updates")
+    wait_for(lambda: last(tmp_path, "updates") > updates + 20, process)
+    if SECONDS >= 120:
+        wait_for(lambda: best_return(tmp_path) >= 475, process)
+    process.send_signal(signal.SIGTERM)
+    code, said = said_by(process)
+    assert code == 128 + signal.SIGTERM
+    assert killed >= SECONDS / 6
+    assert killed - 2 <= last(tmp_path, "actor_replacements") <= killed
+    assert said[:-1]
+    assert all(line.startswith("stacx: warning: lost and replaced: actor ") for line in said[:-1])
+
+
+def best_return(tmp_path):
+    return max(line["episode_return"] or 0.0 for line in lines_of(tmp_path))
+
+
+def test_a_lost_node_costs_its_actors_and_a_new_one_brings_others(start, nodes, tmp_path):
+    node = nodes.add(cpus=1)
+    process = start(*flags_of(nodes, num_actors=3, steps=10**8, log_points=10**6))
+    wait_for(lambda: last(tmp_path, "actors") == 3, process)
+    nodes.remove(node)
+    wait_for(lambda: last(tmp_path, "actors") == 2, process)
+    updates = last(tmp_path, "updates")
+    wait_for(lambda: last(tmp_path, "updates") > updates + 20, process)
+    node = nodes.add(cpus=1)
+    wait_for(lambda: last(tmp_path, "actors") == 3, process)
+    process.send_signal(signal.SIGTERM)
+    code, said = said_by(process)
+    nodes.remove(node)
+    assert code == 128 + signal.SIGTERM
+    assert "lost and replaced: actor" in said[0]
+    assert last(tmp_path, "actor_replacements") >= 1
+
+
+def test_added_capacity_is_used_without_a_restart(start, nodes, tmp_path):
+    """A run of three actors begins with two."""
+    flags = flags_of(nodes, num_actors=3, steps=10**8, log_points=10**6)
+    process = start(*flags, "--min-actors", "2")
+    wait_for(lambda: last(tmp_path, "actors") == 2, process)
+    node = nodes.add(cpus=1)
+    wait_for(lambda: last(tmp_path, "actors") == 3, process)
+    process.send_signal(signal.SIGTERM)
+    assert said_by(process)[0] == 128 + signal.SIGTERM
+    nodes.remove(node)
+
+
+def test_a_learner_that_is_killed_takes_its_cluster_along_and_resumes(start, tmp_path, monkeypatch):
+    """Its own cluster, which listens on nothing but the loopback address meanwhile."""
+    mark = f"stacx-mark-{time.time_ns()}"
+    monkeypatch.setitem(os.environ, "RAY_ADDRESS", "")
+    before = listening_addresses()
+    flags = flags_of(steps=10**6, log_points=5000, checkpoint_points=5000)
+    environment = f'{{"env_vars": {{"MARK": "{mark}"}}}}'
+    process = start(*flags, "--ray-env", environment)
+    wait_for(lambda: (last(tmp_path, "updates") or 0) >= 100, process)
+    assert len(processes_with(mark, "ray::RemoteActor")) == 2
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "0" * 24 + "01000000"}
+    assert listening_addresses() - before <= loopback
+    process.kill()
+    wait_for(lambda: not processes_with(mark), seconds=MOMENT)
+    updates = last(tmp_path, "updates")
+    process = start("--run-dir", "run", "--resume", "--quiet")
+    wait_for(lambda: last(tmp_path, "updates") > updates + 100, process)
+    process.send_signal(signal.SIGTERM)
+    code, said = said_by(process)
+    assert code == 128 + signal.SIGTERM
+    assert len(said) == 1
+    wait_for(lambda: not processes_with(mark), seconds=MOMENT)
+
+
+def test_an_environment_that_hangs_on_one_actor_only(start, nodes, tmp_path):
+    arguments = f'{{"fault": "hang", "once": "{tmp_path / "once"}", "seconds": 100.0}}'
+    flags = flags_of(nodes, env="host_games:Faulty", env_args=arguments, steps=10**8)
+    tests = Path(__file__).parent.parent
+    code_path = f'{{"env_vars": {{"PYTHONPATH": "{tests}"}}}}'
+    process = start(*flags, "--log-points", "1000000", "--env-timeout", "2", "--ray-env", code_path)
+    wait_for(lambda: last(tmp_path, "environment_restarts") == 1, process)
+    wait_for(lambda: last(tmp_path, "actors") == 2, process)
+    process.send_signal(signal.SIGTERM)
+    code, said = said_by(process)
+    assert code == 128 + signal.SIGTERM
+    assert re.search(
+        r"has not answered for 2 s \(--env-timeout\) \(actor [01] on node [\d.]+\); its batch is "
+        r"restarted \(1 of at most 3 times\)",
+        said[0],
+    )
+    assert len(said) == 2
+    assert last(tmp_path, "actor_replacements") == 0
+
+
+def test_a_full_object_store_does_not_stop_a_run(start, nodes, tmp_path):
+    """Someone else's objects take more than all of it."""
+    filling = (
+        "import numpy as np, ray, sys\n"
+        "ray.init(address=sys.argv[1], logging_level='ERROR', log_to_driver=False)\n"
+        "kept = [ray.put(np.ones(2**24, np.uint8)) for _ in range(8)]\n"
+        "print('full', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    filler = subprocess.Popen(
+        [sys.executable, "-c", filling, nodes.address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd="/",
+    )
+    try:
+        assert "full" in filler.stdout.readline()
+        settings = {"num_envs": 8, "trajectory_length": 20, "steps": 16_000}
+        process = start(*flags_of(nodes, env="mine:make", **settings))
+        code, said = said_by(process)
+        assert (code, said) == (0, [])
+        assert last(tmp_path, "object_store_bytes") > 0
+    finally:
+        filler.communicate("")
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--ray-address", "127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
+        (["--ray-address", "ray://head:10001"], "is not HOST:PORT of the head of a cluster"),
+        (["--ray-address", "head"], "is not HOST:PORT of the head of a cluster"),
+    ],
+)
+def test_an_address_without_a_cluster_is_said_at_once(tmp_path, monkeypatch, capsys, flags, says):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *flags_of(), *flags]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_no_head_of_a_cluster_is_not_waited_for_long(start, tmp_path):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        process = start(*flags_of(), "--ray-address", address, program=("impatient",))
+        code, said = said_by(process)
+    assert code == 2
+    assert said == [f"stacx: cannot use Ray at {address}: no answer for 3 s; is that its head?"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_actors_than_there_is_room_for_leave_nothing_behind(start, nodes, tmp_path):
+    process = start(*flags_of(nodes, num_actors=7))
+    code, said = said_by(process)
+    assert code == 2
+    assert said[-1] == (
+        "stacx: 7 actors of 1 CPUs each (--actor-cpus) find no place on a cluster of 2 CPUs: use "
+        "--num-actors 2, --min-actors 2 to begin with fewer, fewer --actor-cpus or a larger cluster"
+    )
+    assert not (tmp_path / "run").exists()
+    wait_for(lambda: not processes_with("ray::RemoteActor", "ray::RemoteActor"), seconds=MOMENT)
+
+
+def test_actors_for_which_others_leave_no_room_are_not_waited_for_for_ever(start, nodes, tmp_path):
+    """The first run has both CPUs."""
+    process = start(*flags_of(nodes, steps=10**8, log_points=10**6))
+    wait_for(lambda: last(tmp_path, "actors") == 2, process)
+    other = start(*flags_of(nodes)[:-2], "--run-dir", "other", "--actor-timeout", "3")
+    code, said = said_by(other)
+    process.kill()
+    assert code == 1
+    assert said == [
+        "stacx: 0 of at least 1 remote actors are in service, for 3 s (--actor-timeout): does the "
+        "cluster have 1 free CPUs for each (ray status)?"
+    ]
