@@ -349,6 +349,13 @@ def test_where_a_run_is_computed_is_no_difference():
     assert config.differences(dataclasses.replace(config, num_actors=2)) == ["num_actors"]
 
 
+def test_a_run_of_remote_actors_may_go_on_with_threads():
+    config = Config(env="gym:CartPole-v1", actors="ray", ray_address="h:1", max_lag=9, actor_envs=4)
+    threads = config.with_threads()
+    assert threads == Config(env="gym:CartPole-v1")
+    assert config.differences(threads) == []
+
+
 @pytest.mark.parametrize(
     ("settings", "batch_steps", "total_updates"),
     [

@@ -4,6 +4,7 @@
 been learned meanwhile.
 """
 
+import contextlib
 import os
 import random
 import re
@@ -20,10 +21,10 @@ from tiny_runs import tiny_flags
 
 from stacx.cli.main import main
 from stacx.runs import RunDirectory
-from stacx.runtimes.ray_cluster import _LOOPBACK, _QUIET
+from stacx.runtimes.ray_cluster import _LOOPBACK, stay_on_loopback
 
 pytestmark = pytest.mark.slow
-SECONDS = float(os.environ.get("STACX_FAULT_SECONDS", "12"))
+SECONDS = float(os.environ.get("STACX_FAULT_SECONDS", "9"))
 STORE = 80 * 2**20
 """Bytes of a node's object store: nearly the least that Ray takes."""
 MOMENT = 20.0
@@ -54,11 +55,11 @@ class Nodes:
     """A simulated cluster, in processes of its own."""
 
     def __init__(self, **head):
-        for name, value in (_QUIET | _LOOPBACK).items():
-            os.environ.setdefault(name, value)
         from ray.cluster_utils import Cluster
 
+        stay_on_loopback(True)
         self._cluster = Cluster(initialize_head=True, head_node_args=self._size(**head))
+        stay_on_loopback(False)
         self.address = self._cluster.address
 
     @staticmethod
@@ -66,7 +67,10 @@ class Nodes:
         return {"num_cpus": cpus, "object_store_memory": store}
 
     def add(self, **size):
-        return self._cluster.add_node(**self._size(**size))
+        stay_on_loopback(True)
+        node = self._cluster.add_node(**self._size(**size))
+        stay_on_loopback(False)
+        return node
 
     def remove(self, node):
         """At once, as if its machine had failed."""
@@ -112,8 +116,8 @@ def said_by(process):
     return process.returncode, [line for line in err.splitlines() if line.startswith("stacx:")]
 
 
-def processes_with(text, name=""):
-    """Of this machine, those whose command or environment has the text."""
+def processes_with(mark, name="", but=None):
+    """Those with a mark in their environment, and a name in their command, or none of it."""
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
         try:
@@ -121,19 +125,47 @@ def processes_with(text, name=""):
             environment = (directory / "environ").read_bytes()
         except OSError:
             continue
-        if text.encode() in environment + command and name.encode() in command:
+        if but is not None and but.encode() in command:
+            continue
+        if mark.encode() in environment and name.encode() in command:
             found.append(int(directory.name))
     return found
 
 
-def listening_addresses():
-    """Of all processes, those that are listened on with TCP."""
+def actors_of(mark):
+    return processes_with(mark, "ray::RemoteActor")
+
+
+def with_mark(mark):
+    return ["--ray-env", f'{{"env_vars": {{"MARK": "{mark}"}}}}']
+
+
+def listened_on(processes):
+    """The addresses that they listen on with TCP."""
+    sockets = set()
+    for process in processes:
+        with contextlib.suppress(OSError):
+            for link in Path(f"/proc/{process}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    sockets.add(os.readlink(link))
     rows = [
         line.split()
         for kind in ("tcp", "tcp6")
         for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]
     ]
-    return {row[1].rpartition(":")[0] for row in rows if row[3] == "0A"}
+    listening = [row for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+    return {row[1].rpartition(":")[0] for row in listening}
+
+
+@pytest.fixture
+def mark(monkeypatch):
+    """In the environment of all that is started from here; and nothing of Ray's there."""
+    text = f"stacx-mark-{time.time_ns()}"
+    for name in list(os.environ):
+        if name.startswith("RAY_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("STACX_MARK", text)
+    return text
 
 
 def test_functions_of_ones_own_reach_the_nodes_by_rays_runtime_environment(start, nodes, tmp_path):
@@ -163,36 +195,45 @@ def test_actors_that_are_killed_are_replaced_and_the_run_goes_on(start, nodes, t
     settings = {"env": "gym:CartPole-v1", "agent": "impala", "actors": "ray", "num_actors": 2}
     settings |= {"steps": 10**7, "log_points": 10**4, "ray_address": nodes.address}
     words = [w for name, v in settings.items() for w in (f"--{name.replace('_', '-')}", str(v))]
-    process = start(*words, "--run-dir", "run", "--quiet")
+    mark = f"stacx-mark-{time.time_ns()}"
+    process = start(*words, *with_mark(mark), "--run-dir", "run", "--quiet")
     wait_for(lambda: lines_of(tmp_path), process)
     killed, deadline = 0, time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        actors = processes_with("ray::RemoteActor", "ray::RemoteActor")
-        if actors:
+    while time.monotonic() < deadline or not has_learned(tmp_path):
+        assert time.monotonic() < deadline + SECONDS
+        if actors := actors_of(mark):
             os.kill(random.choice(actors), signal.SIGKILL)
             killed += 1
         time.sleep(3)
     updates = last(tmp_path, "updates")
     wait_for(lambda: last(tmp_path, "updates") > updates + 20, process)
-    if SECONDS >= 120:
-        wait_for(lambda: best_return(tmp_path) >= 475, process)
     process.send_signal(signal.SIGTERM)
     code, said = said_by(process)
     assert code == 128 + signal.SIGTERM
     assert killed >= SECONDS / 6
     assert killed - 2 <= last(tmp_path, "actor_replacements") <= killed
     assert said[:-1]
-    assert all(line.startswith("stacx: warning: lost and replaced: actor ") for line in said[:-1])
+    assert all(
+        line.startswith("stacx: warning: lost, to be replaced: actor ") for line in said[:-1]
+    )
 
 
-def best_return(tmp_path):
-    return max(line["episode_return"] or 0.0 for line in lines_of(tmp_path))
+def has_learned(tmp_path):
+    """Whether CartPole reaches 475 over some 50,000 steps, if there is time to learn at all."""
+    returns = [line["episode_return"] for line in lines_of(tmp_path)][-50:]
+    if SECONDS < 120:
+        return True
+    return len(returns) == 50 and sum(value or 0.0 for value in returns) / 50 >= 475
 
 
-def test_a_lost_node_costs_its_actors_and_a_new_one_brings_others(start, nodes, tmp_path):
+def test_nodes_come_and_go_while_a_run_goes_on(start, nodes, tmp_path):
+    """It begins with two of its three actors; the third is on whatever node there is for it."""
+    flags = flags_of(nodes, num_actors=3, steps=10**8, log_points=10**6)
+    process = start(*flags, "--min-actors", "2")
+    wait_for(lambda: last(tmp_path, "actors") == 2, process)
     node = nodes.add(cpus=1)
-    process = start(*flags_of(nodes, num_actors=3, steps=10**8, log_points=10**6))
     wait_for(lambda: last(tmp_path, "actors") == 3, process)
+    assert last(tmp_path, "actor_replacements") == 0
     nodes.remove(node)
     wait_for(lambda: last(tmp_path, "actors") == 2, process)
     updates = last(tmp_path, "updates")
@@ -203,36 +244,21 @@ def test_a_lost_node_costs_its_actors_and_a_new_one_brings_others(start, nodes, 
     code, said = said_by(process)
     nodes.remove(node)
     assert code == 128 + signal.SIGTERM
-    assert "lost and replaced: actor" in said[0]
+    assert "lost, to be replaced: actor" in said[0]
     assert last(tmp_path, "actor_replacements") >= 1
 
 
-def test_added_capacity_is_used_without_a_restart(start, nodes, tmp_path):
-    """A run of three actors begins with two."""
-    flags = flags_of(nodes, num_actors=3, steps=10**8, log_points=10**6)
-    process = start(*flags, "--min-actors", "2")
-    wait_for(lambda: last(tmp_path, "actors") == 2, process)
-    node = nodes.add(cpus=1)
-    wait_for(lambda: last(tmp_path, "actors") == 3, process)
-    process.send_signal(signal.SIGTERM)
-    assert said_by(process)[0] == 128 + signal.SIGTERM
-    nodes.remove(node)
-
-
-def test_a_learner_that_is_killed_takes_its_cluster_along_and_resumes(start, tmp_path, monkeypatch):
+def test_a_learner_that_is_killed_takes_its_cluster_along_and_resumes(mark, start, tmp_path):
     """Its own cluster, which listens on nothing but the loopback address meanwhile."""
-    mark = f"stacx-mark-{time.time_ns()}"
-    monkeypatch.setitem(os.environ, "RAY_ADDRESS", "")
-    before = listening_addresses()
-    flags = flags_of(steps=10**6, log_points=5000, checkpoint_points=5000)
-    environment = f'{{"env_vars": {{"MARK": "{mark}"}}}}'
-    process = start(*flags, "--ray-env", environment)
+    process = start(*flags_of(steps=10**6, log_points=5000, checkpoint_points=5000))
     wait_for(lambda: (last(tmp_path, "updates") or 0) >= 100, process)
-    assert len(processes_with(mark, "ray::RemoteActor")) == 2
+    assert len(actors_of(mark)) == 2
     loopback = {"0100007F", "0000000000000000FFFF00000100007F", "0" * 24 + "01000000"}
-    assert listening_addresses() - before <= loopback
+    addresses = listened_on(processes_with(mark))
+    assert addresses
+    assert addresses <= loopback
     process.kill()
-    wait_for(lambda: not processes_with(mark), seconds=MOMENT)
+    wait_for(lambda: not processes_with(mark, but="Agent"), seconds=MOMENT)  # those take longer
     updates = last(tmp_path, "updates")
     process = start("--run-dir", "run", "--resume", "--quiet")
     wait_for(lambda: last(tmp_path, "updates") > updates + 100, process)
@@ -240,7 +266,7 @@ def test_a_learner_that_is_killed_takes_its_cluster_along_and_resumes(start, tmp
     code, said = said_by(process)
     assert code == 128 + signal.SIGTERM
     assert len(said) == 1
-    wait_for(lambda: not processes_with(mark), seconds=MOMENT)
+    wait_for(lambda: not processes_with(mark, but="Agent"), seconds=MOMENT)
 
 
 def test_an_environment_that_hangs_on_one_actor_only(start, nodes, tmp_path):
@@ -278,6 +304,7 @@ def test_a_full_object_store_does_not_stop_a_run(start, nodes, tmp_path):
         stdout=subprocess.PIPE,
         text=True,
         cwd="/",
+        env=os.environ | _LOOPBACK,
     )
     try:
         assert "full" in filler.stdout.readline()
@@ -318,15 +345,17 @@ def test_what_is_no_head_of_a_cluster_is_not_waited_for_long(start, tmp_path):
 
 
 def test_more_actors_than_there_is_room_for_leave_nothing_behind(start, nodes, tmp_path):
-    process = start(*flags_of(nodes, num_actors=7))
+    mark = f"stacx-mark-{time.time_ns()}"
+    process = start(*flags_of(nodes, num_actors=7), *with_mark(mark))
     code, said = said_by(process)
     assert code == 2
     assert said[-1] == (
-        "stacx: 7 actors of 1 CPUs each (--actor-cpus) find no place on a cluster of 2 CPUs: use "
-        "--num-actors 2, --min-actors 2 to begin with fewer, fewer --actor-cpus or a larger cluster"
+        "stacx: 7 actors of 1 CPUs each (--actor-cpus) find no place on a cluster with room for "
+        "2: use --num-actors 2, --min-actors 2 to begin with fewer, fewer --actor-cpus or a larger "
+        "cluster"
     )
     assert not (tmp_path / "run").exists()
-    wait_for(lambda: not processes_with("ray::RemoteActor", "ray::RemoteActor"), seconds=MOMENT)
+    wait_for(lambda: not actors_of(mark), seconds=MOMENT)
 
 
 def test_actors_for_which_others_leave_no_room_are_not_waited_for_for_ever(start, nodes, tmp_path):

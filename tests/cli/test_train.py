@@ -108,6 +108,15 @@ def test_a_resumed_run_has_the_settings_it_had(tiny_run, trained):
         assert trained("--resume", *flags) == tiny_config()
 
 
+def test_a_resumed_run_of_remote_actors_may_have_threads(trained, tmp_path):
+    """Without what only remote actors have a use for, which was never given here."""
+    config = tiny_config(env="gym:CartPole-v1", actors="ray", ray_address="h:1", actor_envs=2)
+    RunDirectory.create(tmp_path / "remote", config)
+    flags = ("--resume", "--run-dir", str(tmp_path / "remote"))
+    assert trained(*flags) == config
+    assert trained(*flags, "--actors", "threads") == tiny_config(env="gym:CartPole-v1")
+
+
 def test_a_resumed_run_cannot_have_a_command_executed(refused, tiny_run, tmp_path):
     run, command = tiny_run().directory, json.dumps({"cmd": f"touch {tmp_path / 'executed'}"})
     change_config(run, env="subprocess:getoutput", env_args=command)

@@ -37,6 +37,7 @@ PLANS = [
     {"actor_devices": (2, 3)},
     {"learner_devices": (0, 1, 2, 3)},
     {"actor_devices": (1,), "learner_devices": (1,)},
+    {"actors": "ray", "deterministic": False},  # elsewhere: the learner has all
 ]
 REFUSED = [
     {"learner_devices": (0, 1, 2)},

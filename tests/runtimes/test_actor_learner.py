@@ -14,7 +14,7 @@ from support import message_of, quick_jit
 
 from stacx.config import Config
 from stacx.errors import BrokenEnvironmentError, ConfigError, TrainingWarning
-from stacx.runtimes import actor_learner
+from stacx.runtimes import actor_learner, devices
 from stacx.runtimes.actor import Delivery
 from stacx.runtimes.actor_learner import ActorLearnerRuntime
 from stacx.runtimes.randomness import iteration_key, start_key
@@ -306,3 +306,13 @@ def test_what_cannot_be_run_is_refused(settings, says):
     with pytest.raises(ConfigError) as caught:
         make_runtime(**settings)
     assert message_of(caught).startswith(says)
+
+
+def test_parts_of_a_batch_must_fit_into_that_of_a_host(monkeypatch):
+    """Before anything of Ray is started."""
+    monkeypatch.setattr(actor_learner, "own_part", lambda count: range(count // 2))
+    monkeypatch.setattr(devices, "own_part", lambda count: range(count // 2))
+    with pytest.raises(
+        ConfigError, match="--actor-envs 4 must divide the 2 environments of each h"
+    ):
+        make_runtime(actors="ray", num_envs=4, actor_envs=4)

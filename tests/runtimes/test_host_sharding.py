@@ -52,6 +52,7 @@ def test_devices_are_those_named_or_what_is_usual(found):
         [[2, 3], [0, 1]],
         [[0], [0, 1, 2, 3]],
         [[1], [1]],
+        [[], [0, 1, 2, 3]],
     ]
 
 

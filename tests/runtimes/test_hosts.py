@@ -1,5 +1,7 @@
 """What hosts tell each other, as far as one process can; test_several_hosts.py has several."""
 
+import subprocess
+import sys
 import time
 
 import jax
@@ -97,3 +99,19 @@ def test_other_errors_are_what_they_are(host_1_of_3):
 def test_on_a_single_host_nobody_is_lost():
     with pytest.raises(ValueError, match="Gloo"), hosts.noticing_lost_hosts():
         raise ValueError("Gloo")
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_call_that_does_not_return_ends_the_process(heard):
+    """Also where nobody reads what it says any more."""
+    program = (
+        "import time\nfrom stacx.runtimes.hosts import ending_after\n"
+        "with ending_after(0.3, 'no answer', code=3):\n    time.sleep(100)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    if not heard:
+        process.stderr.close()
+    assert process.wait(60) == 3
+    if heard:
+        assert process.stderr.read() == "stacx: no answer\n"
+        process.stderr.close()

@@ -7,9 +7,11 @@ import warnings
 
 import pytest
 import ray
+from ray._private import ray_constants
 
 from stacx.config import Config
-from stacx.errors import ConfigError
+from stacx.errors import ConfigError, Interrupted
+from stacx.runtimes import ray_cluster
 from stacx.runtimes.ray_cluster import RayCluster
 
 MEMORY = "object_store_memory"
@@ -25,9 +27,13 @@ class PlayedConnection:
     def __init__(self, monkeypatch, cpus=2.0):
         self.given, self.shut, self.initialised, self.fails = None, 0, False, None
         resources = {"CPU": cpus, MEMORY: 1000.0}
+        self.nodes = [{"Alive": True, "Resources": resources}]
+        self.loopback = None
         monkeypatch.setattr(ray, "is_initialized", lambda: self.initialised)
         monkeypatch.setattr(ray, "init", self.init)
         monkeypatch.setattr(ray, "shutdown", self.shutdown)
+        monkeypatch.setattr(ray, "nodes", lambda: self.nodes)
+        monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)
         monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
         monkeypatch.setattr(ray, "available_resources", lambda: {MEMORY: 700.0})
         for name in list(os.environ):
@@ -36,6 +42,9 @@ class PlayedConnection:
 
     def init(self, **given):
         self.given = given
+        inherited = os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == "0"
+        assert inherited == (not ray_constants.ENABLE_RAY_CLUSTER)
+        self.loopback = inherited
         signal.signal(signal.SIGTERM, lambda *_: None)
         warnings.warn("os.fork() was called.", RuntimeWarning, stacklevel=1)
         if self.fails:
@@ -59,11 +68,12 @@ def test_without_an_address_a_cluster_begins_here_that_nobody_else_can_reach(con
     cluster = RayCluster(config_of())
     assert connection.given["address"] == "local"
     assert connection.given["include_dashboard"] is False
-    assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
+    assert connection.loopback
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
     assert signal.getsignal(signal.SIGTERM) is handler
     assert cluster.actor_options == {}
-    assert (cluster.cpus(), cluster.store_bytes()) == (2.0, 300)
+    assert (cluster.room(1.0), cluster.room(0.3), cluster.store_bytes()) == (2, 6, 300)
     cluster.close(), cluster.close()
     assert connection.shut == 1
 
@@ -82,6 +92,7 @@ def test_whose_address_counts(connection, monkeypatch, setting, variable, addres
     RayCluster(config_of(ray_address=setting))
     assert connection.given["address"] == address
     assert ("include_dashboard" in connection.given) == (address == "local")
+    assert connection.loopback == (address == "local")
 
 
 def test_actors_infer_in_one_thread_of_a_cpu_unless_told_otherwise(connection):
@@ -130,6 +141,31 @@ def test_what_ray_refuses_is_one_line(connection):
     ):
         RayCluster(config_of(ray_address="auto"))
     assert connection.shut == 1
+
+
+def test_a_signal_while_ray_starts_is_an_interruption(connection):
+    """Ray makes a SystemExit of it."""
+    connection.fails = SystemExit(int(signal.SIGTERM))
+    with pytest.raises(Interrupted) as caught:
+        RayCluster(config_of())
+    assert caught.value.signum == signal.SIGTERM
+    assert connection.shut == 1
+
+
+def test_room_is_that_of_each_node_and_for_all_hosts(connection, monkeypatch):
+    """Three CPUs on one node are none on three."""
+    connection.nodes = [
+        {"Alive": alive, "Resources": {"CPU": 4.0}} for alive in (True, True, False)
+    ]
+    RayCluster(config_of(num_actors=2, actor_cpus=3.0))
+    with pytest.raises(
+        ConfigError, match="room for 2: use --num-actors 2, --min-actors 2 to begin"
+    ):
+        RayCluster(config_of(num_actors=3, actor_cpus=2.5))
+    monkeypatch.setattr(ray_cluster.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(ray_cluster.hosts, "answer_aborts", lambda: None)
+    with pytest.raises(ConfigError, match="room for 4 of each host: use --num-actors 4"):
+        RayCluster(config_of(num_actors=5))
 
 
 def test_without_ray_it_is_said_how_to_install_it(monkeypatch):

@@ -22,7 +22,7 @@ from stacx.runtimes import ray_pool
 from stacx.runtimes.exchange import Exchange
 from stacx.runtimes.ray_actor import Failed, Made
 from stacx.runtimes.ray_cluster import RayCluster
-from stacx.runtimes.ray_pool import RayPool, batch_of, default_max_lag
+from stacx.runtimes.ray_pool import RayPool, batch_of, default_max_lag, said
 from stacx.runtimes.supervision import Supervision
 
 SECONDS = {f"time/actor_{name}": 1.0 for name in ("environment", "inference", "waiting")}
@@ -366,7 +366,7 @@ def test_who_is_lost_is_said_but_not_for_each(monkeypatch):
     now[0] += 11
     played.turn()
     messages = [message for message, _ in played.supervision._warnings]
-    assert [m.partition(":")[0] for m in messages] == ["lost and replaced"] * 2
+    assert [m.partition(":")[0] for m in messages] == ["lost, to be replaced"] * 2
     assert "actor 0 on node 10.0.0.1: ActorDiedError" in messages[0]
     assert messages[1].endswith("(and 3 more)")
     assert not any(is_restart for _, is_restart in played.supervision._warnings)
@@ -394,7 +394,7 @@ def test_actors_that_die_before_any_has_delivered_end_the_run(monkeypatch):
         played.answer(0, "prepare", died())
         now[0] += 60
         played.turn()
-    with pytest.raises(StacxError, match="actor 0 has died 4 times, and delivered nothing: Actor"):
+    with pytest.raises(StacxError, match=r"actor 0: ActorDiedError.*4 times, before any"):
         played.answer(0, "prepare", died())
 
 
@@ -445,6 +445,43 @@ def test_an_actor_that_is_stuck_as_a_whole_is_replaced(monkeypatch):
     assert played.pool.counts["actor_replacements"] == 1
 
 
+def test_an_actor_that_dies_while_it_waits_is_not_asked_twice_afterwards(monkeypatch):
+    """It was late, has delivered, may not be asked for more yet, and then its answer is missing."""
+    now = [1000.0]
+    monkeypatch.setattr(ray_pool.time, "monotonic", lambda: now[0])
+    played = Played(num_actors=3, max_lag=3, env_timeout=10.0)
+    played.begin(0, 1, 2)
+    now[0] += 11
+    played.turn()
+    late = next(index for index in range(3) if played.actor(index).pending("answer"))
+    played.make(late)
+    assert not played.is_asked(late)
+    played.answer(late, "answer", died())
+    played.turn()
+    assert played.pool._slots[late] not in played.pool._idle
+    played.begin(late)
+    played.exchange.get(0, 0.0)
+    played.updates = 1
+    played.publish()
+    for index in range(3):
+        if played.is_asked(index):
+            played.make(index)
+            played.exchange.get(0, 0.0)
+    assert all(len(played.actor(index).pending("roll_out")) <= 1 for index in range(3))
+
+
+def test_what_ray_says_of_an_actor_that_cannot_be_made_is_its_reason():
+    text = (
+        "The actor died because of an error raised in its creation task, \x1b[36mray::A\x1b[39m\n"
+        "  File x\nModuleNotFoundError: No module named 'stacx'\n"
+    )
+    error = ray.exceptions.ActorDiedError.__new__(ray.exceptions.ActorDiedError)
+    error.error_msg = error.base_error_msg = text
+    assert said(error) == "ActorDiedError: ModuleNotFoundError: No module named 'stacx'"
+    assert said(ray.exceptions.ObjectStoreFullError("full.\nof it")).endswith(": full")
+    assert said(TimeoutError()) == "TimeoutError"
+
+
 def test_a_run_without_actors_ends_after_a_while(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(ray_pool.time, "monotonic", lambda: now[0])
@@ -490,8 +527,10 @@ def test_errors_of_an_actor_end_the_run_but_a_full_store_does_not():
     played.answer(0, "roll_out", task_error(ray.exceptions.ObjectStoreFullError("full")))
     assert played.pool.counts["actor_replacements"] == 1
     played.begin(0)
-    with pytest.raises(ZeroDivisionError):
-        played.answer(0, "roll_out", task_error(ZeroDivisionError("an error of ours")))
+    with pytest.raises(
+        StacxError, match=r"actor 0 on node 10\.0\.0\.1: ZeroDivisionError: of ours"
+    ):
+        played.answer(0, "roll_out", task_error(ZeroDivisionError("of ours")))
 
 
 def test_metrics_are_of_the_time_since_the_last_line(monkeypatch):
@@ -546,7 +585,7 @@ def test_hosts_share_no_numbers(monkeypatch):
 def test_a_config_is_refused_that_remote_actors_cannot_follow():
     config = Config(env="gym:CartPole-v1", actors="ray")
     for settings_given, says in [
-        ({"max_lag": 2}, "--max-lag must be 0, or at least --queue-size and 2, 3, not 2"),
+        ({"max_lag": 2}, r"--max-lag must be 0, or at least 3 \(2 more than --queue-size\), not 2"),
         ({"actor_envs": 3}, "--actor-envs 3 must divide --num-envs 16"),
         ({"min_actors": 9}, "--min-actors 9 must be at most --num-actors 1"),
         ({"deterministic": True}, "--deterministic needs --actors threads"),

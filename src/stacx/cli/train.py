@@ -55,13 +55,14 @@ def _join(parsed: Arguments) -> None:
 
 def _default_config(arguments: Sequence[str]) -> Config:
     """What the flags are relative to: presets, or the config of the run to resume."""
-    options = take_options(arguments, ("env", "torso", "agent", "suite", "run-dir"))
+    options = take_options(arguments, ("env", "torso", "agent", "suite", "run-dir", "actors"))
     if "--resume" in arguments and "run-dir" in options:
         from stacx.runs import RunDirectory
 
         directory = RunDirectory.open(Path(options["run-dir"]))
         directory.check_function("env", options.get("env"))
         directory.check_function("torso", options.get("torso"))
-        return directory.config()
+        stored = directory.config()
+        return stored.with_threads() if options.get("actors") == "threads" else stored
     given: Any = {name: options[name] for name in ("env", "agent", "suite") if name in options}
     return Config(**given)

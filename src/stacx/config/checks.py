@@ -170,8 +170,8 @@ def _check_actors(config: Config) -> None:
     least = config.queue_size + 2
     if config.max_lag and config.max_lag < least:
         raise ConfigError(
-            f"--max-lag must be 0, or at least --queue-size and 2, {least}, not {config.max_lag}: "
-            "a rollout in the queue and one that is being made are behind by as many"
+            f"--max-lag must be 0, or at least {least} (2 more than --queue-size), not "
+            f"{config.max_lag}: what waits and what is being made is behind by as much"
         )
     if config.env.startswith("__main__:"):
         raise ConfigError(

@@ -35,8 +35,8 @@ _PLACE = {
 }
 """Settings with which a run may be resumed differently."""
 OF_ACTORS = (
-    *("num_actors", "actor_devices", "learner_devices", "queue_size", "deterministic"),
-    *("vectorization", "env_timeout", "max_env_restarts", "actors", *OF_RAY),
+    *("actors", "num_actors", "actor_devices", "learner_devices", "queue_size"),
+    *("deterministic", "vectorization", "env_timeout", "max_env_restarts", *OF_RAY),
 )
 """Settings that only environments on the CPU have a use for."""
 _BEFORE_THERE_WAS = {"max_aux_gradient": None}
@@ -314,6 +314,11 @@ class Config:
     def total_updates(self) -> int:
         """Updates of a whole run: enough for at least `steps` environment steps."""
         return -(-self.steps // self.batch_steps)
+
+    def with_threads(self) -> Config:
+        """The same with actors in this process, and what only remote ones have left out."""
+        usual = {name: self.usual(name).value for name in OF_RAY}
+        return dataclasses.replace(self, actors="threads", **usual)
 
     def outer_values(self) -> dict[str, float]:
         """The outer loss's hyperparameters by metaparameter name (Algorithm 2, line 5)."""

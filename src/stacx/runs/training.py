@@ -184,7 +184,8 @@ class _Training:
         updates, state = self._restore() if resume else (0, None)
         if updates < self._config.total_updates:
             self._console.show_settings(self._runtime.without_effect)
-            self._console.say("compiling, unless a run of this kind was compiled before")
+            also = "waiting for remote actors, and " if self._config.actors == "ray" else ""
+            self._console.say(f"{also}compiling, unless a run of this kind was compiled before")
             self._loop(updates, self._runtime.init() if state is None else state)
             self._say_farewell()
             self._runtime.close()

@@ -77,7 +77,7 @@ class ActorLearnerRuntime:
                 ["vectorization"], f"for {config.env}, which makes batches of its own"
             )
         self.config = config
-        self.num_environments = config.num_envs * config.num_actors
+        self.num_environments = (config.actor_envs or config.num_envs) * config.num_actors
         self.environment = environment
         self.network = ActorCriticNetwork(
             config,
@@ -170,6 +170,8 @@ class ActorLearnerRuntime:
                 self._under_way = True
                 self.restart_shares()
             others = 2 * self.config.env_timeout  # they may have to restart environments first
+            if self.config.actors == "ray":
+                others += self.config.actor_timeout  # and to wait for room
             with self._stopwatch.on("learning"), together(others), running(self.config.env):
                 state, parameters = self._compiled_update(state, delivery.rollout)
                 skipped = int(np.asarray(state.learner.skipped_in_a_row)[0])  # waits for the update
@@ -235,14 +237,18 @@ class ActorLearnerRuntime:
 
     def _make_pool(self) -> ActorPool:
         if self.config.actors == "ray":
+            batch = self._inference.batch
+            if batch % (self.config.actor_envs or batch):
+                raise ConfigError(
+                    f"--actor-envs {self.config.actor_envs} must divide the {batch} environments "
+                    f"of each host (--num-envs {self.config.num_envs})"
+                )
             from stacx.runtimes.ray_cluster import RayCluster
 
-            cluster = RayCluster(self.config)
+            cluster = RayCluster(self.config)  # which says how to install Ray
             from stacx.runtimes.ray_pool import RayPool
 
-            return RayPool(
-                self.config, cluster, self._supervision, self._place, self._inference.batch
-            )
+            return RayPool(self.config, cluster, self._supervision, self._place, batch)
         return ThreadPool(
             self.config,
             self.environment,

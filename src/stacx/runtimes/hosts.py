@@ -74,7 +74,7 @@ def join(
             if index == 0
             else f"no answer from {coordinator}: is --coordinator right, and host 0 started?"
         )
-    _answer_aborts()
+    answer_aborts()
     try:
         with _watch().waiting(patience, f"{missing} (waited for {patience:g} s)", code=2):
             jax.distributed.initialize(
@@ -229,7 +229,7 @@ def _pack(arrays: Arrays) -> _Packed:
     return _Packed(json.dumps(heading), np.concatenate([np.empty(0, np.uint8), *contents]))
 
 
-def _answer_aborts() -> None:
+def answer_aborts() -> None:
     """Lets the process end with a line where JAX aborts it.
 
     JAX does so in a thread of its own, in C++, as soon as host 0 is gone, and takes no function to
@@ -255,7 +255,8 @@ _kept: list[Any] = []
 
 def _end(message: str, code: int) -> None:
     """Ends the process at once: another thread is in a program that nothing interrupts."""
-    print(f"stacx: {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it
+        print(f"stacx: {message}", file=sys.stderr, flush=True)
     os._exit(code)
 
 

@@ -8,12 +8,16 @@ import signal
 import socket
 import threading
 import warnings
+from pathlib import Path
 from typing import Any
+
+import jax
 
 from stacx.config import Config
 from stacx.environments import code_of
-from stacx.errors import ConfigError
+from stacx.errors import ConfigError, Interrupted
 from stacx.imports import one_line
+from stacx.runtimes import hosts
 from stacx.runtimes.hosts import ending_after
 
 LOCAL = "local"
@@ -26,6 +30,7 @@ _OF_ONE_THREAD = {"JAX_PLATFORMS": "cpu", "NPROC": "1"}
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nobody was asked
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; else it warns
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # or a late call would start another cluster
 }
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Makes Ray's processes listen on the loopback address alone, on Linux as on other systems."""
@@ -47,21 +52,14 @@ class RayCluster:
     """
 
     def __init__(self, config: Config):
-        try:
-            import ray
-        except ImportError as error:
-            raise ConfigError(
-                f"--actors ray needs Ray ({error}): pip install '.[ray]' in stacx's project "
-                "directory"
-            ) from error
-        self.ray: Any = ray
         address = config.ray_address or os.environ.get("RAY_ADDRESS") or LOCAL
         environment = _runtime_environment(config, ship_code=address != LOCAL)
-        self._connected = not ray.is_initialized()
+        self.ray: Any = _imported()
+        self._connected = not self.ray.is_initialized()
         self.actor_options: dict[str, Any] = {}
         """What each actor is made with, beside its CPUs."""
         if self._connected:
-            _connect(ray, address, environment)
+            _connect(self.ray, address, environment)
         else:
             self.actor_options["runtime_env"] = environment
         try:
@@ -70,15 +68,16 @@ class RayCluster:
             self.close()
             raise
 
-    def cpus(self) -> float:
-        """All CPUs of the cluster."""
-        return float(self.ray.cluster_resources().get("CPU", 0.0))
+    def room(self, cpus: float) -> int:
+        """How many actors of so many CPUs its nodes have room for, if nothing else is there."""
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        return sum(int(node.get("CPU", 0.0) / cpus + 1e-6) for node in nodes)
 
     def store_bytes(self) -> int:
         """Bytes of the cluster's object stores that are in use, by whomever."""
         name = "object_store_memory"
         whole, free = self.ray.cluster_resources(), self.ray.available_resources()
-        return int(whole.get(name, 0.0) - free.get(name, 0.0))
+        return max(int(whole.get(name, 0.0) - free.get(name, 0.0)), 0)
 
     def close(self) -> None:
         """Leaves the cluster; one that was started ends."""
@@ -87,30 +86,54 @@ class RayCluster:
             self.ray.shutdown()
 
     def _require_room(self, config: Config) -> None:
-        count = config.min_actors or config.num_actors
-        cpus, there_are = config.actor_cpus, self.cpus()
-        if count * cpus > there_are + 1e-6:
-            fitting = int(there_are / cpus + 1e-6)
-            ways = [f"--num-actors {fitting}"] if fitting else []
-            if fitting and not config.min_actors:
-                ways.append(f"--min-actors {fitting} to begin with fewer")
+        learners = jax.process_count()
+        wanted, cpus = config.min_actors or config.num_actors, config.actor_cpus
+        room = self.room(cpus) // learners
+        if wanted > room:
+            ways = [f"--num-actors {room}"] if room else []
+            if room and not config.min_actors:
+                ways.append(f"--min-actors {room} to begin with fewer")
             ways += ["fewer --actor-cpus", "a larger cluster"]
+            of_host = " of each host" if learners > 1 else ""
             raise ConfigError(
-                f"{count} actors of {cpus:g} CPUs each (--actor-cpus) find no place on a cluster "
-                f"of {there_are:g} CPUs: use {', '.join(ways[:-1])} or {ways[-1]}"
+                f"{wanted} actors of {cpus:g} CPUs each (--actor-cpus) find no place on a cluster "
+                f"with room for {room}{of_host}: use {', '.join(ways[:-1])} or {ways[-1]}"
             )
+
+
+def _imported() -> Any:
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError(
+            f"--actors ray needs Ray ({error}): pip install '.[ray]' in stacx's project directory"
+        ) from error
+    return ray
+
+
+def stay_on_loopback(wanted: bool) -> None:
+    """Has what Ray starts or joins from now on be of this machine alone, or of a network.
+
+    Ray reads the variable when it is imported, and so do the processes that it starts.
+    """
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = not wanted
+    for name, value in _LOOPBACK.items():
+        os.environ.pop(name, None)
+        if wanted:
+            os.environ[name] = value
 
 
 def _connect(ray: Any, address: str, environment: dict[str, Any]) -> None:
     arguments: dict[str, Any] = {}
-    settings = dict(_QUIET)
     if address == LOCAL:
-        settings |= _LOOPBACK
         arguments["include_dashboard"] = False
     elif address != "auto":
         _require_listener(address)
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
+    stay_on_loopback(address == LOCAL or _is_on_loopback_only(address))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     silence = f"cannot use Ray at {address}: no answer for {_CONNECTING:g} s; is that its head?"
     try:
@@ -123,13 +146,30 @@ def _connect(ray: Any, address: str, environment: dict[str, Any]) -> None:
                 logging_level="ERROR",
                 **arguments,
             )
-    except (Exception, SystemExit) as error:
+        if jax.process_count() > 1:
+            hosts.answer_aborts()  # which Ray has taken, too
+    except BaseException as error:
         ray.shutdown()
-        raise ConfigError(f"cannot use Ray at {address}: {one_line(error)}") from error
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+            raise Interrupted("stopped by SIGTERM while Ray started", signal.SIGTERM) from None
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise ConfigError(
+            f"cannot use Ray at {address}: {one_line(error)}{_hint(address)}"
+        ) from error
     finally:
+        stay_on_loopback(False)  # no other cluster is to inherit it
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():  # Ray takes SIGTERM
                 signal.signal(number, handler)
+
+
+def _hint(address: str) -> str:
+    """The most likely reason why a cluster that answers cannot be joined."""
+    has_token = (Path.home() / ".ray" / "auth_token").exists()
+    if address == LOCAL or not has_token or os.environ.get("RAY_AUTH_MODE"):
+        return ""
+    return "; if the cluster asks for a token, set RAY_AUTH_MODE=token (docs/scale.md)"
 
 
 def _require_listener(address: str) -> None:
@@ -137,16 +177,38 @@ def _require_listener(address: str) -> None:
     name, _, port = address.rpartition(":")
     if not name or not port.isdigit() or "//" in name:
         raise ConfigError(
-            f"--ray-address {address!r} is not HOST:PORT of the head of a cluster, such as "
-            "10.0.0.1:6379, nor auto"
+            f"Ray's address {address!r} is not HOST:PORT of the head of a cluster, such as "
+            "10.0.0.1:6379, nor auto (--ray-address, or RAY_ADDRESS)"
         )
     try:
-        socket.create_connection((name.strip("[]"), int(port)), _REACHING).close()
+        _knock(name.strip("[]"), int(port))
     except (OSError, OverflowError) as error:
         raise ConfigError(
             f"no Ray cluster answers at {address} ({error}): is --ray-address right, and the "
             "cluster up (ray status)?"
         ) from error
+
+
+def _is_on_loopback_only(address: str) -> bool:
+    """Whether a cluster at a loopback address is at no other address of this machine.
+
+    Ray takes 127.0.0.1 for the machine's own address, unless it stays on loopback.
+    """
+    name, _, port = address.rpartition(":")
+    if name not in ("127.0.0.1", "localhost", "[::1]"):
+        return False
+    from ray.util import get_node_ip_address
+
+    stay_on_loopback(False)  # or that would be the answer
+    try:
+        _knock(get_node_ip_address(), int(port))
+    except OSError:
+        return True
+    return False
+
+
+def _knock(host: str, port: int) -> None:
+    socket.create_connection((host, port), _REACHING).close()
 
 
 def _runtime_environment(config: Config, *, ship_code: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import re
 import threading
 import time
 from collections import deque
@@ -43,6 +44,9 @@ _LONGEST_PAUSE = 30.0
 """Seconds before an actor is replaced that has died again and again."""
 _HOPELESS = 4
 """Deaths of one actor after which the run gives up, if no actor has ever delivered."""
+_BETWEEN_READINGS = 2.0
+"""Seconds between two looks at the object store, which is a call of the head."""
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _BETWEEN_WARNINGS = 10.0
 """Seconds, so that a lost node is a few lines."""
 
@@ -128,6 +132,7 @@ class RayPool:
         self._parts_per_batch = batch // each
         self._actor_config = as_one_actor(config, each)
         self._actor_class = self._ray.remote(RemoteActor)
+        self._least = max(config.min_actors, 1)
         self._max_lag = config.max_lag or default_max_lag(config, self._parts_per_batch)
         self._slots: list[_Slot] = []
         self._idle: deque[_Slot] = deque()
@@ -141,12 +146,15 @@ class RayPool:
         self._stored: tuple[int, Any] = (-1, None)
         self._pump: threading.Thread | None = None
         self._serving = 0
-        self._short_since = time.monotonic()
+        self._short_since: float | None = time.monotonic()
+        """Since when there are too few in service; None: there are enough."""
         self._has_delivered = False
         self._deaths: list[str] = []
         self._warned = self._looked = -math.inf
-        self._steps = 0
-        self._steps_since = time.monotonic()
+        self._steps = self._steps_then = 0
+        self._lines_since = time.monotonic()
+        self._store_bytes = 0
+        self._stored_read = -math.inf
         self.counts = {"actor_replacements": 0, "dropped_rollouts": 0}
 
     @property
@@ -160,7 +168,7 @@ class RayPool:
         first = first * self._parts_per_batch * hosts + host
         self._stride = actors * hosts
         self._slots = [_Slot(index, first + index * hosts) for index in range(actors)]
-        self._short_since = self._steps_since = time.monotonic()
+        self._short_since = self._lines_since = time.monotonic()
         self._begin()
 
     def _begin(self) -> None:
@@ -173,34 +181,36 @@ class RayPool:
 
     def look_after(self) -> None:
         """Whether enough actors are there. Raises `StacxError` if not, for too long."""
-        least, seconds = max(self._config.min_actors, 1), time.monotonic() - self._short_since
-        if self._serving < least and seconds > self._config.actor_timeout:
+        since, seconds = self._short_since, self._config.actor_timeout
+        if since is not None and time.monotonic() - since > seconds:
             raise StacxError(
-                f"{self._serving} of at least {least} remote actors are in service, for "
-                f"{self._config.actor_timeout:g} s (--actor-timeout): does the cluster have "
+                f"{self._serving} of at least {self._least} remote actors are in service, for "
+                f"{seconds:g} s (--actor-timeout): does the cluster have "
                 f"{self._config.actor_cpus:g} free CPUs for each (ray status)?"
             )
 
     def metrics(self) -> dict[str, Any]:
         """Actors in service, environment steps per second that they made, and stored bytes."""
-        now = time.monotonic()
-        rate = self._steps / max(now - self._steps_since, 1e-9)
-        self._steps, self._steps_since = 0, now
+        now, steps = time.monotonic(), self._steps
+        rate = (steps - self._steps_then) / max(now - self._lines_since, 1e-9)
+        self._steps_then, self._lines_since = steps, now
         return {
             "actors": self._serving,
             "actor_steps_per_second": round(rate, 1),
-            "object_store_bytes": self._cluster.store_bytes(),
+            "object_store_bytes": self._store_bytes,
         }
 
     def close(self) -> None:
-        if self._pump is not None:
-            self._arrived.put(None)
-            self._pump.join(_FAREWELL)
-            self._pump = None
-        for slot in self._slots:
-            self._end(slot)
-        self._stored = -1, None
-        self._cluster.close()
+        try:
+            if self._pump is not None:
+                self._arrived.put(None)
+                self._pump.join(_FAREWELL)
+                self._pump = None
+            for slot in self._slots:
+                self._end(slot)
+            self._stored = -1, None
+        finally:
+            self._cluster.close()
 
     # --- the pump's thread ---
 
@@ -211,7 +221,7 @@ class RayPool:
         except Closed:
             pass
         except self._ray.exceptions.RayError as error:
-            self._exchange.close(StacxError(f"Ray has failed: {one_line(error)}"))
+            self._exchange.close(StacxError(f"Ray has failed: {said(error)}"))
         except BaseException as error:
             self._exchange.close(error)
 
@@ -230,17 +240,18 @@ class RayPool:
     def _look_around(self, now: float) -> None:
         """At what is due, whatever arrives."""
         self._start_what_is_due(now)
-        if self._arrived.empty():  # or else there may be the answer of who seems to be late
-            self._look_for_the_stuck(now)
+        self._look_for_the_stuck(now)
+        if now - self._stored_read > _BETWEEN_READINGS:
+            self._store_bytes, self._stored_read = self._cluster.store_bytes(), now
         if self._deaths and now - self._warned > _BETWEEN_WARNINGS:
             others = len(self._deaths) - 1
             more = f" (and {others} more)" if others else ""
-            self._supervision.warn(f"lost and replaced: {self._deaths[-1]}{more}")
+            self._supervision.warn(f"lost, to be replaced: {self._deaths[-1]}{more}")
             self._deaths, self._warned = [], now
 
     def _start_what_is_due(self, now: float) -> None:
         for slot in self._slots:
-            if slot.handle is None and now >= slot.due:
+            if slot.handle is None and now >= slot.due and not self._exchange.closed:
                 options = self._cluster.actor_options
                 slot.handle = self._actor_class.options(
                     num_cpus=self._config.actor_cpus,
@@ -273,9 +284,10 @@ class RayPool:
         self._idle.append(slot)
 
     def _count_serving(self, more: int) -> None:
-        least = max(self._config.min_actors, 1)
-        before, self._serving = self._serving, self._serving + more
-        if before >= least > self._serving:
+        self._serving += more
+        if self._serving >= self._least:
+            self._short_since = None
+        elif self._short_since is None:
             self._short_since = time.monotonic()
 
     def _ask(self) -> None:
@@ -284,8 +296,6 @@ class RayPool:
         most = (self._max_lag - 1) * self._parts_per_batch
         while self._idle and self._asked_for + waiting < most:
             slot = self._idle.popleft()
-            if not slot.serving:
-                continue
             version, reference = self._parameters()
             if reference is None:
                 self._idle.appendleft(slot)
@@ -355,26 +365,29 @@ class RayPool:
             if isinstance(cause, StacxError) and not slot.serving and self._has_delivered:
                 self._lose(slot, cause)  # a node that was added lacks something
                 return
-            raise cause if isinstance(cause, StacxError) else error
+            # One of ours, or a mistake of stacx's: then with where it was made.
+            raise cause if isinstance(cause, StacxError) else StacxError(f"{slot}: {said(error)}")
         self._lose(slot, error)
 
     def _lose(self, slot: _Slot, error: Exception) -> None:
         """Has an actor replaced: at once, but later each time if it dies without delivering."""
-        reason = one_line(error)
+        reason = f"{slot}: {said(error)}"
         self._end(slot)
         slot.deaths += 1
         self.counts["actor_replacements"] += 1
         if slot.deaths >= _HOPELESS and not self._has_delivered:
             raise StacxError(
-                f"{slot} has died {slot.deaths} times, and delivered nothing: {reason}"
+                f"{reason} ({slot.deaths} times, before any actor had delivered anything)"
             )
         pause = 0.0 if slot.deaths == 1 else min(2.0 ** (slot.deaths - 2), _LONGEST_PAUSE)
         slot.due = time.monotonic() + pause
-        self._deaths.append(f"{slot}: {reason}")
+        self._deaths.append(reason)
 
     def _end(self, slot: _Slot) -> None:
         """Ends an actor, if there is one."""
-        handle, slot.handle = slot.handle, None
+        handle, slot.handle, slot.node = slot.handle, None, ""
+        with contextlib.suppress(ValueError):
+            self._idle.remove(slot)
         if slot.version is not None:
             self._no_longer_asked(slot)
         if slot.serving:
@@ -419,3 +432,17 @@ def default_max_lag(config: Config, parts_per_batch: int) -> int:
     """Twice the updates that rollouts of all actors and those that wait are for, and some more."""
     under_way = -(-config.num_actors // parts_per_batch)
     return 2 * (under_way + config.queue_size) + 4
+
+
+def said(error: Exception) -> str:
+    """One line of what Ray says in many."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, Exception):
+        return one_line(cause)
+    lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
+    kind = type(error).__name__
+    if not lines:
+        return kind
+    # Where an actor could not be made, the reason is the end of a traceback.
+    telling = lines[-1] if "creation task" in lines[0] else lines[0].rstrip(".")
+    return f"{kind}: {telling}"
