@@ -372,6 +372,26 @@ def test_who_is_lost_is_said_but_not_for_each(monkeypatch):
     assert not any(is_restart for _, is_restart in played.supervision._warnings)
 
 
+def test_actors_that_find_no_room_are_spoken_of_once(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(ray_pool.time, "monotonic", lambda: now[0])
+    played = Played(num_actors=3)
+    played.begin(0, 1)
+    said_so_far = played.supervision._warnings
+    for seconds, count in ((29, 0), (2, 1), (300, 1)):
+        now[0] += seconds
+        played.turn()
+        assert len(said_so_far) == count
+    assert said_so_far[0][0].startswith("2 of 3 remote actors are in service; the others wait for")
+    played.begin(2)
+    now[0] += 1
+    played.turn()
+    played.answer(2, "roll_out", died())
+    now[0] += 31
+    played.turn()
+    assert [message[:6] for message, _ in said_so_far][1:] == ["lost, ", "2 of 3"]
+
+
 def test_what_a_dead_actor_answers_late_is_not_taken():
     played = Played(num_actors=1, env_timeout=5.0)
     played.begin(0)

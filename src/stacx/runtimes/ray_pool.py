@@ -47,6 +47,8 @@ _HOPELESS = 4
 _BETWEEN_READINGS = 2.0
 """Seconds between two looks at the object store, which is a call of the head."""
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
+_LONG_MISSING = 30.0
+"""Seconds after which it is said that actors are missing: most are there by then."""
 _BETWEEN_WARNINGS = 10.0
 """Seconds, so that a lost node is a few lines."""
 
@@ -148,6 +150,8 @@ class RayPool:
         self._serving = 0
         self._short_since: float | None = time.monotonic()
         """Since when there are too few in service; None: there are enough."""
+        self._complete_until: float | None = time.monotonic()
+        """When all were in service last; None once it was said that some are missing."""
         self._has_delivered = False
         self._deaths: list[str] = []
         self._warned = self._looked = -math.inf
@@ -248,6 +252,15 @@ class RayPool:
             more = f" (and {others} more)" if others else ""
             self._supervision.warn(f"lost, to be replaced: {self._deaths[-1]}{more}")
             self._deaths, self._warned = [], now
+
+        if self._serving == len(self._slots):
+            self._complete_until = now
+        elif self._complete_until is not None and now - self._complete_until > _LONG_MISSING:
+            self._complete_until = None
+            self._supervision.warn(
+                f"{self._serving} of {len(self._slots)} remote actors are in service; the others "
+                f"wait for room in the cluster (ray status), {self._config.actor_cpus:g} CPUs each"
+            )
 
     def _start_what_is_due(self, now: float) -> None:
         for slot in self._slots:
