@@ -164,8 +164,9 @@ def test_room_is_that_of_each_node_and_for_all_hosts(connection, monkeypatch):
         RayCluster(config_of(num_actors=3, actor_cpus=2.5))
     monkeypatch.setattr(ray_cluster.jax, "process_count", lambda: 2)
     monkeypatch.setattr(ray_cluster.hosts, "answer_aborts", lambda: None)
+    RayCluster(config_of(num_actors=8))  # a cluster of each host's own
     with pytest.raises(ConfigError, match="room for 4 of each host: use --num-actors 4"):
-        RayCluster(config_of(num_actors=5))
+        RayCluster(config_of(num_actors=5, ray_address="auto"))
 
 
 def test_without_ray_it_is_said_how_to_install_it(monkeypatch):

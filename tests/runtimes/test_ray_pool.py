@@ -502,6 +502,26 @@ def test_what_ray_says_of_an_actor_that_cannot_be_made_is_its_reason():
     assert said(TimeoutError()) == "TimeoutError"
 
 
+def test_an_actor_whose_rollout_waits_to_be_looked_at_is_not_stuck(monkeypatch):
+    """The pump waits for a slow learner, for longer than environments may take."""
+    now = [1000.0]
+    monkeypatch.setattr(ray_pool.time, "monotonic", lambda: now[0])
+    played = Played(num_actors=1, env_timeout=10.0)
+    played.begin(0)
+    ((arguments, future),) = played.actor(0).pending("roll_out")
+    now[0] += 9
+    future.set_result(Made(rollout_of(arguments[0]), SECONDS))
+    for _ in range(4):
+        now[0] += 11
+        played.pool._look_around(now[0])
+        for _, question in played.actor(0).pending("answer"):
+            question.set_result(None)
+    assert not played.actor(0).dead
+    played.turn()
+    assert played.exchange.get(0, 0.0).rollout == [0]
+    assert played.pool.counts["actor_replacements"] == 0
+
+
 def test_a_run_without_actors_ends_after_a_while(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(ray_pool.time, "monotonic", lambda: now[0])

@@ -63,7 +63,7 @@ class RayCluster:
         else:
             self.actor_options["runtime_env"] = environment
         try:
-            self._require_room(config)
+            self._require_room(config, shared=address != LOCAL)
         except BaseException:
             self.close()
             raise
@@ -85,8 +85,8 @@ class RayCluster:
             self._connected = False
             self.ray.shutdown()
 
-    def _require_room(self, config: Config) -> None:
-        learners = jax.process_count()
+    def _require_room(self, config: Config, *, shared: bool) -> None:
+        learners = jax.process_count() if shared else 1
         wanted, cpus = config.min_actors or config.num_actors, config.actor_cpus
         room = self.room(cpus) // learners
         if wanted > room:

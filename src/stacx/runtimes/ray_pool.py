@@ -80,7 +80,9 @@ class _Slot:
         self.serving = False
         """Whether it has been placed, and is ready."""
         self.asked = 0.0
-        """When it was asked for the rollout, or has shown last that it is not stuck."""
+        """When it was asked for something last."""
+        self.heard = 0.0
+        """When it answered last, whether that was looked at or not."""
         self.question: Any = None
         self.deaths = 0
         """Since it last delivered."""
@@ -252,7 +254,6 @@ class RayPool:
             more = f" (and {others} more)" if others else ""
             self._supervision.warn(f"lost, to be replaced: {self._deaths[-1]}{more}")
             self._deaths, self._warned = [], now
-
         if self._serving == len(self._slots):
             self._complete_until = now
         elif self._complete_until is not None and now - self._complete_until > _LONG_MISSING:
@@ -287,8 +288,11 @@ class RayPool:
                 else:
                     then(slot, answer)
 
-        future = reference.future()
-        future.add_done_callback(lambda future: self._arrived.put(lambda: take(future)))
+        def hear(future: Any) -> None:  # in a thread of Ray's
+            slot.heard = time.monotonic()
+            self._arrived.put(lambda: take(future))
+
+        reference.future().add_done_callback(hear)
 
     def _begin_service(self, slot: _Slot, node: str) -> None:
         slot.node, slot.serving = node, True
@@ -416,18 +420,17 @@ class RayPool:
         """
         patience = self._config.env_timeout
         for slot in self._slots:
-            if slot.version is None or now - slot.asked < patience:
+            if slot.version is None or now - max(slot.asked, slot.heard) < patience:
                 continue
-            if slot.question is None:
-                slot.question = slot.handle.answer.remote()
-                slot.asked = now
+            if slot.question is None or slot.heard >= slot.asked:
+                slot.question, slot.asked = slot.handle.answer.remote(), now
                 self._call(slot, slot.question, self._take_answer)
             else:
                 self._lose(slot, TimeoutError(f"no answer for {patience:g} s"))
 
     def _take_answer(self, slot: _Slot, answer: Any) -> None:
         del answer
-        slot.question, slot.asked = None, time.monotonic()
+        slot.question = None
 
 
 def batch_of(rollouts: Sequence[Rollout]) -> Rollout:
