@@ -16,17 +16,15 @@ import time
 from pathlib import Path
 
 import pytest
-from real_processes import PATIENCE, wait_for
+from real_processes import PATIENCE, TESTS, wait_for
 from tiny_runs import tiny_flags
 
 from stacx.cli.main import main
 from stacx.runs import RunDirectory
-from stacx.runtimes.ray_cluster import _LOOPBACK, stay_on_loopback
+from stacx.runtimes.ray_cluster import _LOOPBACK, _QUIET
 
 pytestmark = pytest.mark.slow
 SECONDS = float(os.environ.get("STACX_FAULT_SECONDS", "9"))
-STORE = 80 * 2**20
-"""Bytes of a node's object store: nearly the least that Ray takes."""
 MOMENT = 20.0
 """Seconds in which all processes must have ended."""
 OWN = """
@@ -52,37 +50,43 @@ def make():
 
 
 class Nodes:
-    """A simulated cluster, in processes of its own."""
+    """A simulated cluster, whose head has two CPUs, in processes of its own."""
 
-    def __init__(self, **head):
-        from ray.cluster_utils import Cluster
+    def __init__(self):
+        paths = os.pathsep.join([str(TESTS), *sys.path])
+        self._program = subprocess.Popen(
+            [sys.executable, "-m", "simulated_nodes"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | _QUIET | {"PYTHONPATH": paths},
+        )
+        self.address = self._answer()
 
-        stay_on_loopback(True)
-        self._cluster = Cluster(initialize_head=True, head_node_args=self._size(**head))
-        stay_on_loopback(False)
-        self.address = self._cluster.address
-
-    @staticmethod
-    def _size(cpus=2, store=STORE):
-        return {"num_cpus": cpus, "object_store_memory": store}
-
-    def add(self, **size):
-        stay_on_loopback(True)
-        node = self._cluster.add_node(**self._size(**size))
-        stay_on_loopback(False)
-        return node
+    def add(self, cpus):
+        """Another node; its number."""
+        return self._ask(f"add {cpus}")
 
     def remove(self, node):
         """At once, as if its machine had failed."""
-        self._cluster.remove_node(node, allow_graceful=False)
+        self._ask(f"remove {node}")
 
     def close(self):
-        self._cluster.shutdown()
+        self._program.communicate(timeout=PATIENCE)
+
+    def _ask(self, command):
+        self._program.stdin.write(f"{command}\n")
+        self._program.stdin.flush()
+        return self._answer()
+
+    def _answer(self):
+        line = self._program.stdout.readline().strip()
+        assert line, "the simulated cluster has ended"
+        return line
 
 
 @pytest.fixture(scope="module")
 def nodes():
-    """A head with two CPUs."""
     cluster = Nodes()
     yield cluster
     cluster.close()
@@ -272,8 +276,7 @@ def test_a_learner_that_is_killed_takes_its_cluster_along_and_resumes(mark, star
 def test_an_environment_that_hangs_on_one_actor_only(start, nodes, tmp_path):
     arguments = f'{{"fault": "hang", "once": "{tmp_path / "once"}", "seconds": 100.0}}'
     flags = flags_of(nodes, env="host_games:Faulty", env_args=arguments, steps=10**8)
-    tests = Path(__file__).parent.parent
-    code_path = f'{{"env_vars": {{"PYTHONPATH": "{tests}"}}}}'
+    code_path = f'{{"env_vars": {{"PYTHONPATH": "{TESTS}"}}}}'
     process = start(*flags, "--log-points", "1000000", "--env-timeout", "2", "--ray-env", code_path)
     wait_for(lambda: last(tmp_path, "environment_restarts") == 1, process)
     wait_for(lambda: last(tmp_path, "actors") == 2, process)
