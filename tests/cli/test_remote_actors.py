@@ -1,10 +1,11 @@
 """Remote actors on real Ray clusters of this machine: what befalls them, nodes and the learner.
 
-`STACX_FAULT_SECONDS` says for how long actors are killed; from two minutes on CartPole must have
-been learned meanwhile.
+`STACX_FAULT_SECONDS` says for how long actors are killed; from two minutes on the run goes to its
+end, and CartPole must be learned: the greedy policy returns 475 and more.
 """
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -194,40 +195,36 @@ def test_what_a_node_lacks_ends_the_run(start, nodes, tmp_path):
     assert re.match(r"stacx: actor [01] on node [\d.]+: .*no module of that name", said[-1]), said
 
 
-def test_actors_that_are_killed_are_replaced_and_the_run_goes_on(start, nodes, tmp_path):
+def test_actors_that_are_killed_are_replaced_and_the_run_goes_on(start, nodes, tmp_path, capsys):
     """One every three seconds, each of which needs as long to begin."""
-    settings = {"env": "gym:CartPole-v1", "agent": "impala", "actors": "ray", "num_actors": 2}
-    settings |= {"steps": 10**7, "log_points": 10**4, "ray_address": nodes.address}
-    words = [w for name, v in settings.items() for w in (f"--{name.replace('_', '-')}", str(v))]
     mark = f"stacx-mark-{time.time_ns()}"
+    settings = {"env": "gym:CartPole-v1", "agent": "impala", "actors": "ray", "num_actors": 2}
+    settings |= {"steps": 800_000, "log_points": 800, "ray_address": nodes.address}
+    words = [w for name, v in settings.items() for w in (f"--{name.replace('_', '-')}", str(v))]
     process = start(*words, *with_mark(mark), "--run-dir", "run", "--quiet")
     wait_for(lambda: lines_of(tmp_path), process)
     killed, deadline = 0, time.monotonic() + SECONDS
-    while time.monotonic() < deadline or not has_learned(tmp_path):
-        assert time.monotonic() < deadline + SECONDS
+    while time.monotonic() < deadline:
         if actors := actors_of(mark):
             os.kill(random.choice(actors), signal.SIGKILL)
             killed += 1
         time.sleep(3)
-    updates = last(tmp_path, "updates")
-    wait_for(lambda: last(tmp_path, "updates") > updates + 20, process)
-    process.send_signal(signal.SIGTERM)
+    if SECONDS < 120:
+        updates = last(tmp_path, "updates")
+        wait_for(lambda: last(tmp_path, "updates") > updates + 20, process)
+        process.send_signal(signal.SIGTERM)
     code, said = said_by(process)
-    assert code == 128 + signal.SIGTERM
+    if SECONDS < 120:
+        assert code == 128 + signal.SIGTERM
+        assert said.pop().startswith("stacx: stopped by SIGTERM")
+    else:
+        assert code == 0
+        assert main(["eval", str(tmp_path / "run"), "--greedy", "--episodes", "20"]) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["mean_return"] >= 475
     assert killed >= SECONDS / 6
     assert killed - 2 <= last(tmp_path, "actor_replacements") <= killed
-    assert said[:-1]
-    assert all(
-        line.startswith("stacx: warning: lost, to be replaced: actor ") for line in said[:-1]
-    )
-
-
-def has_learned(tmp_path):
-    """Whether CartPole reaches 475 over some 50,000 steps, if there is time to learn at all."""
-    returns = [line["episode_return"] for line in lines_of(tmp_path)][-50:]
-    if SECONDS < 120:
-        return True
-    return len(returns) == 50 and sum(value or 0.0 for value in returns) / 50 >= 475
+    assert said
+    assert all(line.startswith("stacx: warning: lost, to be replaced: actor ") for line in said)
 
 
 def test_nodes_come_and_go_while_a_run_goes_on(start, nodes, tmp_path):
