@@ -382,7 +382,7 @@ def test_actors_that_find_no_room_are_spoken_of_once(monkeypatch):
         now[0] += seconds
         played.turn()
         assert len(said_so_far) == count
-    assert said_so_far[0][0].startswith("2 of 3 remote actors are in service; the others wait for")
+    assert said_so_far[0][0].startswith("2 of 3 remote actors are in service; the others begin, ")
     played.begin(2)
     now[0] += 1
     played.turn()

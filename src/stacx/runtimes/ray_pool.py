@@ -260,7 +260,7 @@ class RayPool:
             self._complete_until = None
             self._supervision.warn(
                 f"{self._serving} of {len(self._slots)} remote actors are in service; the others "
-                f"wait for room in the cluster (ray status), {self._config.actor_cpus:g} CPUs each"
+                f"begin, or wait for {self._config.actor_cpus:g} CPUs each (ray status)"
             )
 
     def _start_what_is_due(self, now: float) -> None:
