@@ -116,9 +116,13 @@ def last(tmp_path, name):
 
 
 def said_by(process):
-    """Exit code, and what stacx said itself."""
+    """Exit code, and what stacx said itself; but not that actors take long, which a busy machine
+    may bring about.
+    """
     _, err = process.communicate(timeout=PATIENCE)
-    return process.returncode, [line for line in err.splitlines() if line.startswith("stacx:")]
+    lines = [line for line in err.splitlines() if line.startswith("stacx:")]
+    late = "remote actors are in service; the others begin"
+    return process.returncode, [line for line in lines if late not in line]
 
 
 def processes_with(mark, name="", but=None):
@@ -223,10 +227,8 @@ def test_actors_that_are_killed_are_replaced_and_the_run_goes_on(start, nodes, t
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["mean_return"] >= 475
     assert killed >= SECONDS / 6
     assert killed - 2 <= last(tmp_path, "actor_replacements") <= killed
-    lost = [line for line in said if line.startswith("stacx: warning: lost, to be replaced: actor")]
-    others = [line for line in said if "of 2 remote actors are in service; the others" in line]
-    assert lost
-    assert len(lost) + len(others) == len(said)
+    assert said
+    assert all(line.startswith("stacx: warning: lost, to be replaced: actor ") for line in said)
 
 
 def test_nodes_come_and_go_while_a_run_goes_on(start, nodes, tmp_path):
