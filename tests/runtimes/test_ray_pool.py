@@ -22,7 +22,8 @@ from stacx.runtimes import ray_pool
 from stacx.runtimes.exchange import Exchange
 from stacx.runtimes.ray_actor import Failed, Made
 from stacx.runtimes.ray_cluster import RayCluster
-from stacx.runtimes.ray_pool import RayPool, batch_of, default_max_lag, said
+from stacx.runtimes.ray_crew import said
+from stacx.runtimes.ray_pool import RayPool, batch_of, default_max_lag
 from stacx.runtimes.supervision import Supervision
 
 SECONDS = {f"time/actor_{name}": 1.0 for name in ("environment", "inference", "waiting")}
@@ -293,7 +294,7 @@ def test_nothing_is_older_than_allowed_and_all_that_is_dropped_is_counted(
         len(played.pool._parts) + played.exchange.size * parts + len(taken.rollout if taken else ())
     )
     assert len(made) == learned + kept + played.pool.counts["dropped_rollouts"]
-    assert played.pool._asked_for == sum(played.is_asked(index) for index in range(actors))
+    assert played.pool._crew.at_work == sum(played.is_asked(index) for index in range(actors))
 
 
 def test_no_more_is_asked_for_than_the_bound_allows():
@@ -397,7 +398,8 @@ def test_what_a_dead_actor_answers_late_is_not_taken():
     played.begin(0)
     old = played.actor(0)
     ((arguments, future),) = old.pending("roll_out")
-    played.pool._lose(played.pool._slots[0], died())
+    crew = played.pool._crew
+    crew.lose(crew.places[0], died())
     played.turn()
     future.set_result(Made(rollout_of(arguments[0]), SECONDS))
     played.turn()
@@ -478,7 +480,7 @@ def test_an_actor_that_dies_while_it_waits_is_not_asked_twice_afterwards(monkeyp
     assert not played.is_asked(late)
     played.answer(late, "answer", died())
     played.turn()
-    assert played.pool._slots[late] not in played.pool._idle
+    assert played.pool._crew.places[late] not in played.pool._idle
     played.begin(late)
     played.exchange.get(0, 0.0)
     played.updates = 1

@@ -136,7 +136,7 @@ class ActorLearnerRuntime:
 
     def count_on_from(self, counts: dict[str, Any]) -> None:
         self._supervision.restarts = counts.get("environment_restarts", 0)
-        self._pool.counts = {name: counts.get(name, 0) for name in self._pool.counts}
+        self._pool.counts.update({name: counts.get(name, 0) for name in self._pool.counts})
 
     def prepare(self, state: HostTrainState) -> HostTrainState:
         """Starts the actors, and compiles the update while they compile their inference."""
