@@ -1,6 +1,7 @@
 """`stacx train` in processes of its own, and how tests wait for them."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -37,6 +38,28 @@ def start(compile_cache, tmp_path):
     for process in processes:
         process.kill()
         process.communicate()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def start_hosts(start):
+    """Starts so many hosts with the same flags, or with others for some; returns the processes."""
+
+    def start_all(count, *flags, program=("stacx.cli.main",), of=None, patience=PATIENCE):
+        port = free_port()
+        common = ["--hosts", str(count), "--coordinator", f"127.0.0.1:{port}"]
+        common += ["--host-timeout", str(patience), "--quiet", *flags]
+        return [
+            start(*common, "--host-index", str(index), *(of or {}).get(index, ()), program=program)
+            for index in range(count)
+        ]
+
+    return start_all
 
 
 def wait_for(condition, process=None, seconds=PATIENCE):

@@ -274,6 +274,25 @@ def test_a_learner_that_is_killed_takes_its_cluster_along_and_resumes(mark, star
     wait_for(lambda: not processes_with(mark, but="Agent"), seconds=MOMENT)
 
 
+def test_a_host_of_several_that_is_killed_ends_all_their_actors(mark, start_hosts, start, tmp_path):
+    """Each with a cluster and an actor of its own; then one host goes on, with a cluster."""
+    settings = {"num_actors": 1, "num_envs": 4, "actor_envs": 2}
+    flags = flags_of(**settings, steps=10**6, log_points=5000, checkpoint_points=5000)
+    first, second = start_hosts(2, *flags)
+    wait_for(lambda: (last(tmp_path, "updates") or 0) >= 50, first)
+    assert len(actors_of(mark)) == 2
+    second.kill()
+    code, said = said_by(first)
+    assert code == 1
+    assert re.search(r"another (host|one) is gone.*start all hosts again with --resume", said[-1])
+    wait_for(lambda: not processes_with(mark, but="Agent"), seconds=MOMENT)
+    updates = last(tmp_path, "updates")
+    process = start("--run-dir", "run", "--resume", "--quiet")
+    wait_for(lambda: last(tmp_path, "updates") > updates + 50, process)
+    process.send_signal(signal.SIGTERM)
+    assert said_by(process)[0] == 128 + signal.SIGTERM
+
+
 def test_an_environment_that_hangs_on_one_actor_only(start, nodes, tmp_path):
     arguments = f'{{"fault": "hang", "once": "{tmp_path / "once"}", "seconds": 100.0}}'
     flags = flags_of(nodes, env="host_games:Faulty", env_args=arguments, steps=10**8)

@@ -6,7 +6,7 @@ import socket
 
 import numpy as np
 import pytest
-from real_processes import PATIENCE, wait_for
+from real_processes import PATIENCE, free_port, wait_for
 from tiny_runs import final_arrays, tiny_flags
 
 from stacx.cli.main import main
@@ -23,28 +23,6 @@ WITH_ACTORS = {
     "vectorization": "sync",
 }
 """Learns from the same data whatever the hosts."""
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture
-def start_hosts(start):
-    """Starts so many hosts with the same flags, or with others for some; returns the processes."""
-
-    def start_all(count, *flags, program=("stacx.cli.main",), of=None, patience=PATIENCE):
-        port = free_port()
-        common = ["--hosts", str(count), "--coordinator", f"127.0.0.1:{port}"]
-        common += ["--host-timeout", str(patience), "--quiet", *flags]
-        return [
-            start(*common, "--host-index", str(index), *(of or {}).get(index, ()), program=program)
-            for index in range(count)
-        ]
-
-    return start_all
 
 
 def ends_of(processes):
