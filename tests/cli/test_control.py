@@ -24,6 +24,8 @@ SMALL = {
     "head-widths": 8,
     **{"log-points": 2, "checkpoint-points": 2},
 }
+LONG = {"num-actors": 1, "trajectory-length": 40, "overlap": 20, "steps": 2400}
+"""For episodes of 1,000 steps, with few updates."""
 
 
 def train(directory, env, *flags, **settings):
@@ -42,9 +44,9 @@ def evaluated(run, capsys, *flags):
 @pytest.mark.parametrize("env", ["dmc:cartpole-balance", "rwrl:cartpole-swingup-easy"])
 def test_dm_control(env, tmp_path, capsys):
     """Returns are those of 1,000 steps of rewards in [0, 1]; the same seed gives the same run."""
-    run = train(tmp_path / "run", env, "--deterministic", steps=6000)
+    run = train(tmp_path / "run", env, "--deterministic", **LONG)
     if env.startswith("dmc"):
-        other = train(tmp_path / "other", env, "--deterministic", steps=6000)
+        other = train(tmp_path / "other", env, "--deterministic", **LONG)
         arrays, others = final_arrays(run.path), final_arrays(other.path)
         assert {name: array.tobytes() for name, array in arrays.items()} == {
             name: array.tobytes() for name, array in others.items()
@@ -128,7 +130,7 @@ def test_a_pendulum_is_held_up(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_cheetah(tmp_path, capsys):
-    run = train(tmp_path / "run", "gym:HalfCheetah-v5", steps=6000)
+    run = train(tmp_path / "run", "gym:HalfCheetah-v5", **LONG)
     line = run.metrics()[-1]
     assert line["episode_length"] == 1000
     assert line["meta/gamma/0"] != pytest.approx(0.99, abs=1e-6)
