@@ -1,11 +1,13 @@
 """The statistics of tables of scores that were kept, without training anything again.
 
-    python experiments/kept_scores.py docs/results/ablation.csv [MORE.csv ...] [--keep FILE]
+    python experiments/kept_scores.py docs/results/ablation.csv [MORE.csv ...]
+        [--keep FILE] [--figure FILE]
 
 Takes the `scores.csv` of reports of `stacx reproduce`, also of parts of an experiment that were
 made at different times; where two have the same task and variant, the later one counts. Prints the
 IQM of normalised scores of every variant, and its probability of improvement over IMPALA, with 95 %
-stratified bootstrap intervals over seeds, on the tasks that all variants have.
+stratified bootstrap intervals over seeds, on the tasks that all variants have; and draws IQM,
+median and mean.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from of_one_task import short
 
-from stacx.reproduction import SUITES, statistics
+from stacx.reproduction import SUITES, figures, statistics
 
 REFERENCES = {
     task.env: task.reference
@@ -26,6 +28,7 @@ REFERENCES = {
     for task in tasks
 }
 EACH = "each seed"
+TITLES = {"iqm": "IQM", "median": "median", "mean": "mean"}
 
 
 def main() -> None:
@@ -33,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", type=Path, nargs="+")
     parser.add_argument("--keep", type=Path, help="write all rows to this file")
+    parser.add_argument("--figure", type=Path, help="draw the aggregates into this file")
     given = parser.parse_args()
     rows = read(given.tables)
     if given.keep:
@@ -42,6 +46,13 @@ def main() -> None:
     print("| variant | IQM of normalised scores (95 %) | probability to be better than IMPALA |")
     print("|---|---|---|")
     aggregates = statistics.aggregates(scores)
+    if given.figure:
+        panels = {
+            title: {variant: of_variant[key] for variant, of_variant in aggregates.items()}
+            for key, title in TITLES.items()
+        }
+        label = f"normalised score, {len(tasks)} tasks"
+        figures.estimates(panels, label).savefig(given.figure, dpi=130)
     for variant, of_variant in aggregates.items():
         better = ""
         if variant != "impala":

@@ -107,6 +107,13 @@ def test_what_is_no_run_directory_is_named(tmp_path):
         read_run(tmp_path)
 
 
+def test_a_directory_of_runs_is_told_from_one(tmp_path):
+    write_run(tmp_path / "runs" / "a" / "seed-0", "impala", num_seeds=1)
+    first = tmp_path / "runs" / "a" / "seed-0"
+    with pytest.raises(ConfigError, match=f"there are runs in it, such as {first}: name those"):
+        read_run(tmp_path)
+
+
 @pytest.mark.parametrize("metrics", [None, "", '{"env_st'])
 def test_a_run_without_metrics_says_so(tmp_path, metrics):
     (tmp_path / "config.json").write_text(Config().to_json())

@@ -152,6 +152,18 @@ def test_interrupted_runs_come_first_and_are_resumed(plan_with):
     assert "[0/2] Catch-bsuite b goes on" in said
 
 
+def test_a_run_whose_config_is_damaged_is_tried_last_and_stops_no_other(plan_with):
+    """`stacx train` says what is wrong with it; here its place fails at that."""
+    plan, said = plan_with("failing", "b"), []
+    RunDirectory.create(plan.runs[0].directory, plan.runs[0].config).config_file.write_text("{")
+    assert plan.runs[0].state() is State.UNREADABLE
+    assert [run.variant for run in still_to_do(plan.runs)] == ["b", "failing"]
+    (failure,) = make(plan, said)
+    assert failure.run is plan.runs[0]
+    assert "--resume" in plan.runs[0].log.read_text()
+    assert plan.runs[1].state() is State.COMPLETE
+
+
 def test_a_failure_is_told_and_stops_no_other_run(plan_with):
     plan, said = plan_with("failing", "b", "c"), []
     (failure,) = make(plan, said, jobs=1)

@@ -62,7 +62,11 @@ def read_run(directory: Path) -> RunData:
     try:
         config = Config.from_json(_read(directory / "config.json"))
     except FileNotFoundError as error:
-        raise ConfigError(f"{directory} is not a run directory: it has no config.json") from error
+        inside = [file.parent for file in directory.rglob("config.json")]
+        hint = f"; there are runs in it, such as {min(inside)}: name those" if inside else ""
+        raise ConfigError(
+            f"{directory} is not a run directory: it has no config.json{hint}"
+        ) from error
     except (ConfigError, OSError) as error:
         raise ConfigError(f"{directory} cannot be read: {error}") from error
     try:

@@ -221,9 +221,9 @@ def cores_of(runs: Iterable[PlannedRun]) -> int:
 
 
 def still_to_do(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
-    """The runs that are not complete, interrupted ones first."""
+    """The runs that are not complete, interrupted ones first; the least hopeful last."""
     states = [(run, run.state()) for run in runs]
-    order = (State.INTERRUPTED, State.TO_DO)
+    order = (State.INTERRUPTED, State.TO_DO, State.UNREADABLE)
     return [run for wanted in order for run, state in states if state is wanted]
 
 

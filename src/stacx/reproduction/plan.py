@@ -32,6 +32,8 @@ class State(enum.Enum):
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
     TO_DO = "to do"
+    UNREADABLE = "unreadable"
+    """What is there cannot be gone on with; a process that tries says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +86,11 @@ class PlannedRun:
         directory = RunDirectory(self.directory)
         if not directory.config_file.exists():
             return State.TO_DO
-        different = directory.config().differences(self.config)
+        try:
+            there = directory.config()
+        except ConfigError:
+            return State.UNREADABLE
+        different = there.differences(self.config)
         if different:
             flags_there = ", ".join(map(flag_of, different))
             raise ConfigError(
