@@ -612,6 +612,17 @@ def test_the_thread_ends_with_the_exchange_and_tells_it_of_errors():
     assert all(actor.dead for actor in played.ray.actors[1:])
 
 
+def test_no_actor_is_started_any_more_while_all_are_ended():
+    """The thread may be in the middle of that, if it takes long."""
+    played = Played(num_actors=3)
+    played.begin(0)
+    before = len(played.ray.actors)
+    played.pool.close()
+    assert all(actor.dead for actor in played.ray.actors)
+    played.pool._look_around(ray_pool.time.monotonic())
+    assert len(played.ray.actors) == before
+
+
 def test_hosts_share_no_numbers(monkeypatch):
     numbers = Counter()
     for host in range(2):

@@ -71,7 +71,7 @@ class Employer(Protocol[P_contra]):
 
 
 class Crew(Generic[P]):
-    """The actors of a run; all is to be called by one thread but `look_after`.
+    """The actors of a run. Between `start` and `close`, one thread calls all but `look_after`.
 
     Args:
         config: of the run.
@@ -85,7 +85,7 @@ class Crew(Generic[P]):
     Attributes:
         places: of all actors, in the order of their indices.
         serving: how many actors are ready.
-        at_work: how many actors are asked for something.
+        at_work: how many actors have something to make.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class Crew(Generic[P]):
         self._least = max(config.min_actors, 1)
         self.places: Sequence[P] = ()
         self.serving = self.at_work = 0
+        self._closed = False
         self._short_since: float | None = time.monotonic()
         """Since when there are too few in service; None: there are enough."""
         self._complete_until: float | None = time.monotonic()
@@ -188,13 +189,14 @@ class Crew(Generic[P]):
         self._deaths.append(reason)
 
     def close(self) -> None:
-        """Ends all of them."""
+        """Ends all of them, also while the thread is still starting some."""
+        self._closed = True
         for place in self.places:
             self.dismiss(place)
 
     def _fill(self, now: float) -> None:
         for place in self.places:
-            if place.handle is None and now >= place.due:
+            if place.handle is None and now >= place.due and not self._closed:
                 options = self._cluster.actor_options
                 place.handle = self._actor_class.options(
                     num_cpus=self._config.actor_cpus,
