@@ -107,10 +107,9 @@ def test_what_is_no_run_directory_is_named(tmp_path):
         read_run(tmp_path)
 
 
-def test_a_directory_of_runs_is_told_from_one(tmp_path):
+def test_an_experiment_s_directory_is_no_run(tmp_path):
     write_run(tmp_path / "runs" / "a" / "seed-0", "impala", num_seeds=1)
-    first = tmp_path / "runs" / "a" / "seed-0"
-    with pytest.raises(ConfigError, match=f"there are runs in it, such as {first}: name those"):
+    with pytest.raises(ConfigError, match=f"{tmp_path / 'runs'} has those of an experiment"):
         read_run(tmp_path)
 
 

@@ -13,6 +13,7 @@ from synthetic_runs import experiment_of, plan_of, tiny_suite, write_all
 
 from stacx.reproduction import devices
 from stacx.reproduction.devices import Machine
+from stacx.reproduction.estimates import START_SECONDS
 from stacx.reproduction.execution import (
     Executor,
     Work,
@@ -22,7 +23,7 @@ from stacx.reproduction.execution import (
     still_to_do,
 )
 from stacx.reproduction.experiments import Experiment, Variant
-from stacx.reproduction.plan import State
+from stacx.reproduction.plan import State, seconds_left
 from stacx.runs.directory import RunDirectory
 from stacx.runs.signals import StopRequest
 
@@ -152,15 +153,16 @@ def test_interrupted_runs_come_first_and_are_resumed(plan_with):
     assert "[0/2] Catch-bsuite b goes on" in said
 
 
-def test_a_run_whose_config_is_damaged_is_tried_last_and_stops_no_other(plan_with):
-    """`stacx train` says what is wrong with it; here its place fails at that."""
-    plan, said = plan_with("failing", "b"), []
+def test_a_run_whose_config_is_damaged_is_told_and_stops_no_other(plan_with):
+    plan, said = plan_with("a", "b"), []
     RunDirectory.create(plan.runs[0].directory, plan.runs[0].config).config_file.write_text("{")
-    assert plan.runs[0].state() is State.UNREADABLE
-    assert [run.variant for run in still_to_do(plan.runs)] == ["b", "failing"]
+    assert plan.runs[0].state() is State.DAMAGED
+    assert [run.variant for run in still_to_do(plan.runs)] == ["b", "a"]
+    assert seconds_left(plan.runs[0], []) == (START_SECONDS, True)
     (failure,) = make(plan, said)
     assert failure.run is plan.runs[0]
-    assert "--resume" in plan.runs[0].log.read_text()
+    assert "is damaged: move the directory away, and it is made anew" in failure.last_line
+    assert not plan.runs[0].log.exists()
     assert plan.runs[1].state() is State.COMPLETE
 
 

@@ -62,8 +62,8 @@ def read_run(directory: Path) -> RunData:
     try:
         config = Config.from_json(_read(directory / "config.json"))
     except FileNotFoundError as error:
-        inside = [file.parent for file in directory.rglob("config.json")]
-        hint = f"; there are runs in it, such as {min(inside)}: name those" if inside else ""
+        runs = directory / "runs"
+        hint = f"; {runs} has those of an experiment" if runs.is_dir() else ""
         raise ConfigError(
             f"{directory} is not a run directory: it has no config.json{hint}"
         ) from error

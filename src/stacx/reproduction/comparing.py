@@ -234,7 +234,7 @@ def _aggregate_bars(results: Results, aggregates: Mapping[str, Mapping[str, Any]
 def _profile(results: Results, scores: Mapping[str, Float[np.ndarray, "K tasks"]]) -> Illustration:
     everything = np.concatenate([of_variant.ravel() for of_variant in scores.values()])
     low, high = float(everything.min()), float(np.quantile(everything, 0.98))
-    margin = 0.05 * (high - low) or 0.05
+    margin = max(0.05 * (high - low), 0.01)
     thresholds = np.linspace(low - margin, high + margin, 101)
     shares = statistics.performance_profiles(scores, thresholds)
     return Illustration(

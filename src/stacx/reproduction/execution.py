@@ -146,11 +146,12 @@ class Executor:
 
     def _start(self, work: Work, slot: int) -> _Child:
         run = work.run
+        arguments = run.arguments_to_go_on
         with _opened(run.log) as log:
-            log.write(f"$ {shlex.join(['stacx', *run.arguments_to_go_on])}\n".encode())
+            log.write(f"$ {shlex.join(['stacx', *arguments])}\n".encode())
             log.flush()
             process = _start_process(
-                [*self._program, *run.arguments_to_go_on],
+                [*self._program, *arguments],
                 log,
                 self._machine.environment(slot, self._jobs),
             )
@@ -221,9 +222,9 @@ def cores_of(runs: Iterable[PlannedRun]) -> int:
 
 
 def still_to_do(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
-    """The runs that are not complete, interrupted ones first; the least hopeful last."""
+    """The runs that are not complete, interrupted ones first; damaged ones last."""
     states = [(run, run.state()) for run in runs]
-    order = (State.INTERRUPTED, State.TO_DO, State.UNREADABLE)
+    order = (State.INTERRUPTED, State.TO_DO, State.DAMAGED)
     return [run for wanted in order for run, state in states if state is wanted]
 
 

@@ -32,8 +32,8 @@ class State(enum.Enum):
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
     TO_DO = "to do"
-    UNREADABLE = "unreadable"
-    """What is there cannot be gone on with; a process that tries says why."""
+    DAMAGED = "damaged"
+    """Its config.json is no JSON, as after a full disk."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +63,14 @@ class PlannedRun:
 
     @property
     def arguments_to_go_on(self) -> list[str]:
-        """The same from wherever it is."""
-        begun = self.state() is not State.TO_DO
+        """The same from wherever it is. Raises `ConfigError` if it is damaged."""
+        state = self.state()
+        if state is State.DAMAGED:
+            raise ConfigError(
+                f"the config.json in {self.directory} is damaged: move the directory away, and it "
+                "is made anew"
+            )
+        begun = state is not State.TO_DO
         return [*self.arguments, "--resume"] if begun else self.arguments
 
     @property
@@ -86,11 +92,9 @@ class PlannedRun:
         directory = RunDirectory(self.directory)
         if not directory.config_file.exists():
             return State.TO_DO
-        try:
-            there = directory.config()
-        except ConfigError:
-            return State.UNREADABLE
-        different = there.differences(self.config)
+        if _is_damaged(directory.config_file):
+            return State.DAMAGED
+        different = directory.config().differences(self.config)
         if different:
             flags_there = ", ".join(map(flag_of, different))
             raise ConfigError(
@@ -236,8 +240,19 @@ def seconds_left(run: PlannedRun, known: Iterable[PlannedRun]) -> tuple[float, b
     rough = _rough_rate(run)
     rates = [_measured_rate(other) * rough / _rough_rate(other) for other in same or complete]
     rate = float(np.median(rates)) if rates else rough
-    steps = run.config.steps * run.config.num_seeds * (1 - run.share_done())
+    left = 0.0 if run.state() is State.DAMAGED else 1 - run.share_done()
+    steps = run.config.steps * run.config.num_seeds * left
     return START_SECONDS + steps / rate, not rates
+
+
+def _is_damaged(file: Path) -> bool:
+    try:
+        json.loads(file.read_text())
+    except ValueError:
+        return True
+    except OSError:
+        pass  # perhaps another time
+    return False
 
 
 def _rough_rate(run: PlannedRun) -> float:
