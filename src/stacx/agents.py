@@ -132,6 +132,7 @@ SUITES: dict[str, dict[str, Setting]] = {
         "lambda_": Setting(0.95, "tuned for IMPALA, docs/results/control.md"),
         "normalise_observations": Setting(True, "units differ; docs/results/control.md"),
         "rmsprop_initial": Setting(1.0, "else policies get stuck; docs/results/control.md"),
+        "max_aux_gradient": Setting(0.01, "else auxiliary heads run away; docs/results/runaway.md"),
     },
 }
 
