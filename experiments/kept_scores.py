@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from of_one_task import short
 
-from stacx.reproduction import SUITES, figures, statistics
+from stacx.reproduction import SUITES, comparing, statistics
 
 REFERENCES = {
     task.env: task.reference
@@ -28,7 +28,6 @@ REFERENCES = {
     for task in tasks
 }
 EACH = "each seed"
-TITLES = {"iqm": "IQM", "median": "median", "mean": "mean"}
 
 
 def main() -> None:
@@ -47,12 +46,8 @@ def main() -> None:
     print("|---|---|---|")
     aggregates = statistics.aggregates(scores)
     if given.figure:
-        panels = {
-            title: {variant: of_variant[key] for variant, of_variant in aggregates.items()}
-            for key, title in TITLES.items()
-        }
-        label = f"normalised score, {len(tasks)} tasks"
-        figures.estimates(panels, label).savefig(given.figure, dpi=130)
+        unit = f"each task's reference; {len(tasks)} tasks"
+        comparing.aggregate_bars(aggregates, unit).figure.savefig(given.figure, dpi=130)
     for variant, of_variant in aggregates.items():
         better = ""
         if variant != "impala":

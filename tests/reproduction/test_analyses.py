@@ -1,5 +1,6 @@
 """What is made of results: numbers by hand, on made-up metrics."""
 
+import numpy as np
 import pytest
 from synthetic_runs import plan_of, rows_of, said, tiny_suite, write_all, write_run
 
@@ -135,6 +136,12 @@ def test_a_profile_of_many_variants_has_a_panel_for_each_number_of_heads(tmp_pat
     one, three = [
         [text.get_text() for text in axes.get_legend().get_texts()] for axes in profile.figure.axes
     ]
+    scores = np.concatenate([cell.scores for cell in plan.results().cells.values()])
+    normalised = plan.tasks[0].reference.normalised(scores)
+    for axes in profile.figure.axes:  # they span the scores, and little else
+        low, high = axes.get_xlim()
+        assert low < normalised.min()
+        assert high - low < 1.2 * np.ptp(normalised) + 0.03
     assert len(one) == len(three) == 5
     assert "impala" in one
     assert "impala-aux" in three

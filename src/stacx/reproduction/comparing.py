@@ -63,7 +63,7 @@ def compare(
         for name in results.variants
     ]
     tables = [_aggregates_table(results, tasks, aggregates)]
-    illustrations = [_aggregate_bars(results, aggregates), _profile(results, scores)]
+    illustrations = [aggregate_bars(aggregates, results.suite.unit), _profile(results, scores)]
     if baseline in results.variants:
         improvements = {
             name: statistics.probability_of_improvement(scores[name], scores[baseline])
@@ -220,14 +220,20 @@ def task_curves(results: Results, *, deviations: float, figure: str) -> list[Ill
     return [Illustration("tasks", caption, figures.task_curves(results, deviations))]
 
 
-def _aggregate_bars(results: Results, aggregates: Mapping[str, Mapping[str, Any]]) -> Illustration:
+def aggregate_bars(aggregates: Mapping[str, Mapping[str, Any]], unit: str) -> Illustration:
+    """IQM, median and mean of every variant.
+
+    Args:
+        aggregates: of `statistics.aggregates`.
+        unit: what a score of 1 is.
+    """
     panels = {
         title: {name: aggregates[name][key] for name in aggregates} for key, title in _NAMES.items()
     }
     return Illustration(
         "aggregates",
         "Normalised scores at the end, with 95 % stratified bootstrap intervals.",
-        figures.estimates(panels, f"normalised score (1: {results.suite.unit})"),
+        figures.estimates(panels, f"normalised score (1: {unit})"),
     )
 
 

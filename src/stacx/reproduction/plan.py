@@ -64,13 +64,12 @@ class PlannedRun:
     @property
     def arguments_to_go_on(self) -> list[str]:
         """The same from wherever it is. Raises `ConfigError` if it is damaged."""
-        state = self.state()
-        if state is State.DAMAGED:
+        if self.is_damaged:
             raise ConfigError(
                 f"the config.json in {self.directory} is damaged: move the directory away, and it "
                 "is made anew"
             )
-        begun = state is not State.TO_DO
+        begun = self.state() is not State.TO_DO
         return [*self.arguments, "--resume"] if begun else self.arguments
 
     @property
@@ -92,7 +91,7 @@ class PlannedRun:
         directory = RunDirectory(self.directory)
         if not directory.config_file.exists():
             return State.TO_DO
-        if _is_damaged(directory.config_file):
+        if self.is_damaged:
             return State.DAMAGED
         different = directory.config().differences(self.config)
         if different:
@@ -107,6 +106,17 @@ class PlannedRun:
         # A run that fails in its last chunk has these lines, but not the checkpoint after them.
         at_its_end = ends.issuperset(seeds) and (directory.checkpoints / str(total)).is_dir()
         return State.COMPLETE if at_its_end else State.INTERRUPTED
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether its config.json is no JSON; one that cannot be read now may be another time."""
+        try:
+            json.loads(RunDirectory(self.directory).config_file.read_text())
+        except ValueError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def seconds(self) -> float | None:
         """Wall-clock of all its processes so far; None: not known."""
@@ -240,19 +250,9 @@ def seconds_left(run: PlannedRun, known: Iterable[PlannedRun]) -> tuple[float, b
     rough = _rough_rate(run)
     rates = [_measured_rate(other) * rough / _rough_rate(other) for other in same or complete]
     rate = float(np.median(rates)) if rates else rough
-    left = 0.0 if run.state() is State.DAMAGED else 1 - run.share_done()
+    left = 0.0 if run.is_damaged else 1 - run.share_done()
     steps = run.config.steps * run.config.num_seeds * left
     return START_SECONDS + steps / rate, not rates
-
-
-def _is_damaged(file: Path) -> bool:
-    try:
-        json.loads(file.read_text())
-    except ValueError:
-        return True
-    except OSError:
-        pass  # perhaps another time
-    return False
 
 
 def _rough_rate(run: PlannedRun) -> float:

@@ -42,8 +42,8 @@ class Place:
         """When it was given what it works at, or asked since whether it is there; None: idle."""
         self.heard = -math.inf
         """When it answered last, whether that was looked at or not."""
-        self.question: Any = None
-        """Whether it is there; None: that was not asked, or it is."""
+        self.in_question = False
+        """Whether it was asked if it is there, and has not answered."""
         self.deaths = 0
         """Since one of them delivered."""
         self.due = 0.0
@@ -153,7 +153,7 @@ class Crew(Generic[P]):
             self._let_rest(place)
             then(place, answer)
 
-        place.asked, place.question = time.monotonic(), None
+        place.asked, place.in_question = time.monotonic(), False
         self.at_work += 1
         self._call(place, reference, done)
 
@@ -265,15 +265,15 @@ class Crew(Generic[P]):
         for place in self.places:
             if place.asked is None or now - max(place.asked, place.heard) < patience:
                 continue
-            if place.question is None or place.heard >= place.asked:
-                place.question, place.asked = place.handle.answer.remote(), now
-                self._call(place, place.question, self._take_answer)
+            if not place.in_question or place.heard >= place.asked:
+                place.in_question, place.asked = True, now
+                self._call(place, place.handle.answer.remote(), self._take_answer)
             else:
                 self.lose(place, TimeoutError(f"no answer for {patience:g} s"))
 
     def _take_answer(self, place: P, answer: Any) -> None:
         del answer
-        place.question = None
+        place.in_question = False
 
     def _speak_of_the_dead(self, now: float) -> None:
         if self._deaths and now - self._warned > _BETWEEN_WARNINGS:
