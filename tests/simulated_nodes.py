@@ -1,8 +1,8 @@
 """A program: a Ray cluster of several simulated nodes, which come and go as its input says.
 
 A process of its own, since JAX does not bear the forks by which Ray starts its processes. Prints
-the address of the head, and then a line for every line of input, `add CPUS` or `remove NUMBER` of
-the nodes that were added; ends with its input.
+the address of the head, and then a line for every line of input, `add CPUS`, `remove NUMBER` of
+the nodes that were added, or `retire NUMBER`, of which the head knows; ends with its input.
 """
 
 import sys
@@ -26,7 +26,7 @@ def main():
             nodes.append(cluster.add_node(num_cpus=int(number), object_store_memory=STORE))
             print(len(nodes) - 1, flush=True)
         else:
-            cluster.remove_node(nodes[int(number)], allow_graceful=False)
+            cluster.remove_node(nodes[int(number)], allow_graceful=command == "retire")
             print("removed", flush=True)
     cluster.shutdown()
 
